@@ -1,0 +1,1 @@
+"""The per-host collector: discovers containers, samples their counters, receives and stores their logs."""

@@ -1,0 +1,1 @@
+"""Version 1 controllers, a file each."""

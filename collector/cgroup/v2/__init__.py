@@ -1,0 +1,1 @@
+"""Version 2 controllers, a file each."""

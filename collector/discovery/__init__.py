@@ -1,0 +1,1 @@
+"""Finds containers: Engine API sockets, cgroup paths."""

@@ -1,0 +1,1 @@
+"""Puts the container's metadata beside its lines."""

@@ -1,0 +1,1 @@
+"""Where log lines come in: tailed files, GELF, Forward."""

@@ -1,0 +1,99 @@
+"""One sample: every counter of one container (or of the host's root cgroup) at one moment.
+
+Counters are totals since the cgroup was made, in the unit of the field's name. ``None`` means the kernel
+does not have it here (absent); a controller that failed to read is named in ``errors`` and leaves the
+others untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["BlockIO", "Cpu", "Interface", "Memory", "Pressure", "Sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time and throttling."""
+
+    usage_seconds: float
+    user_seconds: float | None = None
+    system_seconds: float | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    throttled_seconds: float | None = None
+    per_cpu_seconds: tuple[float, ...] = ()  #: v1 only
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory in bytes, events as counts."""
+
+    usage_bytes: int
+    working_set_bytes: int
+    rss_bytes: int | None = None
+    cache_bytes: int | None = None
+    mapped_file_bytes: int | None = None
+    swap_bytes: int | None = None
+    max_usage_bytes: int | None = None
+    kernel_bytes: int | None = None
+    active_file_bytes: int | None = None
+    inactive_file_bytes: int | None = None
+    limit_bytes: int | None = None  #: None = unlimited
+    swap_limit_bytes: int | None = None
+    reservation_bytes: int | None = None
+    failures: int | None = None
+    page_faults: int | None = None
+    major_page_faults: int | None = None
+    oom_kills: int | None = None
+    stat: dict[str, int] = field(default_factory=dict)  #: memory.stat's further keys somebody asked for
+
+
+@dataclass(frozen=True, slots=True)
+class BlockIO:
+    """Block I/O of one device."""
+
+    device: str  #: ``major:minor``
+    read_bytes: int
+    write_bytes: int
+    reads: int
+    writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface as its container sees it."""
+
+    name: str
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Pressure stall totals of one resource, in seconds."""
+
+    some_seconds: float
+    full_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All of one container at one moment."""
+
+    time_ns: int
+    cpu: Cpu | None = None
+    memory: Memory | None = None
+    block_io: tuple[BlockIO, ...] = ()
+    pids: int | None = None
+    pids_limit: int | None = None
+    threads: int | None = None
+    interfaces: tuple[Interface, ...] = ()
+    pressure: dict[str, Pressure] = field(default_factory=dict)  #: by resource: cpu memory io
+    errors: tuple[str, ...] = ()  #: controllers that failed, ``"memory: [Errno 5] …"``

@@ -1,0 +1,1 @@
+"""Carries counters and lines to the tools people already use."""

@@ -1,0 +1,1 @@
+"""Lines to Elasticsearch or OpenSearch: documents, bulk requests, outcomes."""

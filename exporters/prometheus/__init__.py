@@ -1,0 +1,1 @@
+"""Container and host series under cAdvisor's and Node Exporter's names."""
