@@ -1,0 +1,1 @@
+"""The page and the API behind it and behind the command line."""

@@ -1,0 +1,149 @@
+"""The whole configuration, typed: what can be set, in which section, with which default.
+
+Values come from a TOML file, then ``TAFFRAIL_<SECTION>_<KEY>`` environment variables, then flags; later
+ones win. ``taffrail/config_load.py`` reads them; docs/configuration.md is generated from these fields.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+__all__ = [
+    "CollectorConfig",
+    "Config",
+    "ElasticsearchConfig",
+    "EngineConfig",
+    "HttpConfig",
+    "InputsConfig",
+    "LogConfig",
+    "PathsConfig",
+    "PrometheusConfig",
+    "StoreConfig",
+]
+
+Seconds = Annotated[float, "duration"]
+Bytes = Annotated[int, "size"]
+
+
+def _doc(text: str) -> dict[str, str]:
+    return {"doc": text}
+
+
+@dataclass(frozen=True, slots=True)
+class PathsConfig:
+    """Roots of what is read and written."""
+
+    run: Path = field(
+        default=Path("/run/taffrail"), metadata=_doc("sockets, FIFOs, what a reboot may forget")
+    )
+    state: Path = field(default=Path("/var/lib/taffrail"), metadata=_doc("containers, images, the store"))
+    proc: Path = field(default=Path("/proc"), metadata=_doc("the host's procfs"))
+    sys: Path = field(default=Path("/sys"), metadata=_doc("the host's sysfs"))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """The engine and its defaults for new containers."""
+
+    runtime: str = field(default="runc", metadata=_doc("OCI runtime: a name on PATH or a path"))
+    bridge: str = field(default="taffrail0", metadata=_doc("name of the default bridge"))
+    subnet: str = field(default="", metadata=_doc("the default bridge's subnet; empty: a free private one"))
+    log_driver: str = field(default="json-file", metadata=_doc("log driver of containers that name none"))
+    log_opts: Mapping[str, str] = field(default_factory=dict, metadata=_doc("options of that log driver"))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """What is collected on this host."""
+
+    host: str = field(
+        default_factory=socket.gethostname, metadata=_doc("this host's name in labels and documents")
+    )
+    engines: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
+    )
+    interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+
+
+@dataclass(frozen=True, slots=True)
+class InputsConfig:
+    """Addresses that receive log messages; empty switches an input off, port 0 takes a free port."""
+
+    gelf: str = field(default="127.0.0.1:12201", metadata=_doc("GELF over UDP and TCP"))
+    forward: str = field(default="127.0.0.1:24224", metadata=_doc("Fluentd's Forward protocol"))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """The local store of log lines."""
+
+    max_size: Bytes = field(default=10 * 1024**3, metadata=_doc("bytes on disk before the oldest lines go"))
+    max_age: Seconds = field(default=0.0, metadata=_doc("age at which lines go; 0: never for their age"))
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """The page, the API and /metrics."""
+
+    address: str = field(
+        default="127.0.0.1:9480", metadata=_doc("where the page, the API and /metrics listen")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusConfig:
+    """How container series look at /metrics."""
+
+    container_labels: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "further container labels to export, beside compose's and swarm's; `all` exports every one"
+        ),
+    )
+    max_series: int = field(
+        default=200_000, metadata=_doc("series per scrape before the rest is cut and counted")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticsearchConfig:
+    """Lines to Elasticsearch or OpenSearch."""
+
+    hosts: tuple[str, ...] = field(default=(), metadata=_doc("URLs, http or https; empty switches it off"))
+    data_stream: str = field(
+        default="logs-taffrail-default", metadata=_doc("data stream the documents go to")
+    )
+    username: str = field(default="", metadata=_doc("user of basic authentication"))
+    password: str = field(default="", metadata=_doc("its password"))
+    api_key: str = field(default="", metadata=_doc("API key, instead of user and password"))
+    ca_certs: str = field(default="", metadata=_doc("file with the certificate authority for https"))
+    verify_certs: bool = field(default=True, metadata=_doc("check the server's certificate"))
+    batch_size: Bytes = field(default=4 * 1024**2, metadata=_doc("bytes of lines in one bulk request"))
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Taffrail's own log, on standard error."""
+
+    level: str = field(default="info", metadata=_doc("debug, info, warning or error"))
+    format: str = field(default="text", metadata=_doc("text or json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set."""
+
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+    prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
+    elasticsearch: ElasticsearchConfig = field(default_factory=ElasticsearchConfig)
+    log: LogConfig = field(default_factory=LogConfig)

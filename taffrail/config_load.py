@@ -1,0 +1,191 @@
+"""Reads the configuration: TOML file, environment, flags, into one typed ``Config``.
+
+A key nobody knows is refused with the nearest one that exists; a value of the wrong type is refused with
+the place it came from and what was expected. Nothing is silently ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from taffrail.config import Config
+from taffrail.units import parse_duration, parse_size
+
+__all__ = ["DEFAULT_FILE", "ConfigError", "load"]
+
+#: Read when it exists and no other file is named.
+DEFAULT_FILE = Path("/etc/taffrail/taffrail.toml")
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; the text says where and what was expected."""
+
+
+def load(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()
+) -> Config:
+    """The configuration from ``file`` (or the default file), the environment and ``section.key=value`` settings.
+
+    Raises ConfigError.
+    """
+    environ = os.environ if environ is None else environ
+    named = file or (Path(environ["TAFFRAIL_CONFIG"]) if environ.get("TAFFRAIL_CONFIG") else None)
+    values = _from_file(named or DEFAULT_FILE, required=named is not None)
+    for name, text in environ.items():
+        if name.startswith("TAFFRAIL_") and name != "TAFFRAIL_CONFIG":
+            section, _, key = name.removeprefix("TAFFRAIL_").lower().partition("_")
+            _put(values, section, key, text, f"environment variable {name}")
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not equals or not dot:
+            raise ConfigError(
+                f"setting {setting!r}: expected SECTION.KEY=VALUE, like http.address=127.0.0.1:0"
+            )
+        _put(values, section, key, text, f"setting {setting!r}")
+    return _build(values)
+
+
+def _from_file(file: Path, *, required: bool) -> dict[tuple[str, str], tuple[object, str]]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"configuration file {file}: no such file") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"configuration file {file}: {error}") from error
+    values: dict[tuple[str, str], tuple[object, str]] = {}
+    for section, table in document.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file}: {section!r} stands outside a section; sections are {_names(Config)}")
+        for key, value in table.items():
+            _put(values, section, key, value, f"{file}: [{section}] {key}")
+    return values
+
+
+def _put(
+    values: dict[tuple[str, str], tuple[object, str]], section: str, key: str, value: object, where: str
+) -> None:
+    sections = {f.name: f.default_factory for f in fields(Config)}
+    if section not in sections:
+        raise ConfigError(f"{where}: no section {section!r}{_nearest(section, sections)}")
+    known = [f.name for f in fields(get_type_hints(Config)[section])]
+    key, _, entry = key.partition(".") if key not in known else (key, "", "")
+    if key not in known:
+        raise ConfigError(f"{where}: no key {key!r} in section {section!r}{_nearest(key, known)}")
+    if entry:  # one entry of a table: engine.log_opts.max-size=10m
+        table, before = values.get((section, key), ({}, where))
+        value = {**_entries(table, before), entry: value}
+    values[section, key] = (value, where)
+
+
+def _entries(table: object, where: str) -> Mapping[str, str]:
+    try:
+        return _table(table)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _nearest(word: str, known: object) -> str:
+    names = sorted(known)  # type: ignore[call-overload]
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+def _names(kind: type) -> str:
+    return ", ".join(f.name for f in fields(kind))
+
+
+def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
+    sections: dict[str, Any] = {}
+    kind: type
+    for name, kind in get_type_hints(Config).items():
+        hints = get_type_hints(kind, include_extras=True)
+        given = {
+            key: _convert(value, hints[key], where)
+            for (section, key), (value, where) in values.items()
+            if section == name
+        }
+        sections[name] = kind(**given)
+    config = Config(**sections)
+    if config.log.level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"[log] level {config.log.level!r}: expected debug, info, warning or error")
+    if config.log.format not in ("text", "json"):
+        raise ConfigError(f"[log] format {config.log.format!r}: expected text or json")
+    if config.collector.interval <= 0:
+        raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
+    return config
+
+
+def _convert(value: object, hint: Any, where: str) -> object:
+    """``value`` as the type a field declares; text (environment, flags) is parsed, TOML's types are checked."""
+    unit = ""
+    if get_origin(hint) is Annotated:
+        hint, unit = get_args(hint)
+    try:
+        return _CONVERT[unit or get_origin(hint) or hint](value)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r}: expected text")
+    return value
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+        return value.lower() in _TRUE
+    raise TypeError(f"{value!r}: expected true or false")
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r}: expected a whole number")
+    return int(value)
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise TypeError(f"{value!r}: expected a list of texts")
+
+
+def _table(value: object) -> Mapping[str, str]:
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part]
+        if any(not equals for _, equals, _ in pairs):
+            raise TypeError(f"{value!r}: expected KEY=VALUE,KEY=VALUE")
+        return types.MappingProxyType({key.strip(): text for key, _, text in pairs})
+    if isinstance(value, dict):
+        return types.MappingProxyType({str(key): _text(text) for key, text in value.items()})
+    raise TypeError(f"{value!r}: expected a table of texts")
+
+
+_CONVERT: dict[Any, Any] = {
+    str: _text,
+    bool: _boolean,
+    int: _integer,
+    Path: lambda value: Path(_text(value)),
+    tuple: _words,
+    Mapping: _table,
+    "duration": lambda v: (
+        float(v) if isinstance(v, int | float) and not isinstance(v, bool) else parse_duration(_text(v))
+    ),
+    "size": lambda v: v if isinstance(v, int) and not isinstance(v, bool) else parse_size(_text(v)),
+}
