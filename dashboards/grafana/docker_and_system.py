@@ -61,8 +61,10 @@ _HOST_ROWS = (
                   description="cores busy on the whole host"),
             _host("Memory working set", "bytes", f"container_memory_working_set_bytes{{{_ROOT}}}"),
             Panel("Network", "Bps", (
-                Target(f"sum by (instance) ({_rate('container_network_receive_bytes_total', _ROOT)})", "{{instance}} received"),
-                Target(f"sum by (instance) ({_rate('container_network_transmit_bytes_total', _ROOT)})", "{{instance}} sent"),
+                Target(f"sum by (instance) ({_rate('container_network_receive_bytes_total', _ROOT)})",
+                       "{{instance}} received"),
+                Target(f"sum by (instance) ({_rate('container_network_transmit_bytes_total', _ROOT)})",
+                       "{{instance}} sent"),
             )),
             Panel("Filesystems", "percentunit", (
                 Target(f"container_fs_usage_bytes{{{_ROOT}}} / container_fs_limit_bytes{{{_ROOT}}}",
