@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["BlockIO", "Cpu", "Interface", "Memory", "Pressure", "Sample"]
+__all__ = ["BlockIO", "Cpu", "DiskStats", "Interface", "Memory", "Pressure", "Sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class Cpu:
     throttled_periods: int | None = None
     throttled_seconds: float | None = None
     per_cpu_seconds: tuple[float, ...] = ()  #: v1 only
+    burst_periods: int | None = None
+    burst_seconds: float | None = None
+    quota_us: int | None = None  #: None = no quota
+    period_us: int | None = None
+    shares: int | None = None  #: v1's scale (1024 is a full share); converted from the weight on v2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Memory:
     page_faults: int | None = None
     major_page_faults: int | None = None
     oom_kills: int | None = None
+    own_page_faults: int | None = None  #: v1: of this cgroup without its children
+    own_major_page_faults: int | None = None
+    high_events: int | None = None  #: v2: times memory.high throttled it
+    max_events: int | None = None  #: v2: times memory.max made it reclaim
     stat: dict[str, int] = field(default_factory=dict)  #: memory.stat's further keys somebody asked for
 
 
@@ -58,6 +67,25 @@ class BlockIO:
     write_bytes: int
     reads: int
     writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStats:
+    """A whole block device as the host sees it (``/proc/diskstats``)."""
+
+    device: str  #: ``/dev/vda``
+    number: str  #: ``major:minor``
+    reads: int
+    reads_merged: int
+    sectors_read: int
+    read_seconds: float
+    writes: int
+    writes_merged: int
+    sectors_written: int
+    write_seconds: float
+    io_current: int
+    io_seconds: float
+    io_weighted_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +125,5 @@ class Sample:
     interfaces: tuple[Interface, ...] = ()
     pressure: dict[str, Pressure] = field(default_factory=dict)  #: by resource: cpu memory io
     errors: tuple[str, ...] = ()  #: controllers that failed, ``"memory: [Errno 5] …"``
+    host_cpu_seconds: float | None = None  #: the host's CPU time, all cores, idle included, at this moment
+    disks: tuple[DiskStats, ...] = ()  #: the host's own sample only

@@ -1,0 +1,35 @@
+"""The number of tasks and its limit; v1 and v2 have the same two files.
+
+Source of the formats: the kernel's Documentation/admin-guide/cgroup-v1/pids.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from collector.cgroup.files import number, number_or_max, open_file, read_once
+
+__all__ = ["PidsReader"]
+
+
+class PidsReader:
+    """One container's tasks (processes and threads, as ``docker stats`` counts PIDS)."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._current = open_file(directory, "pids.current")
+        self.limit: int | None = None  #: None = unlimited
+
+    def read_limits(self) -> None:
+        """Read the limit again."""
+        data = read_once(self._directory, "pids.max")
+        self.limit = None if data is None else number_or_max(data)
+
+    def read(self) -> int | None:
+        """The number of tasks, or None without the controller. Raises OSError, ValueError."""
+        return number(os.pread(self._current, 64, 0)) if self._current >= 0 else None
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What is kept open."""
+        return (self._current,)

@@ -1,0 +1,126 @@
+"""All cgroup counters of one container: opens the right reader per controller and reads them together.
+
+A controller that fails is named in the sample's errors and costs the others nothing; a cgroup that was
+removed answers ENODEV, and what was read before stays as the last value.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from collector.cgroup.layout import UNIFIED, Layout
+from collector.cgroup.pids import PidsReader
+from collector.cgroup.v1.blkio import BlkioReader
+from collector.cgroup.v1.cpu import CpuReader as CpuReaderV1
+from collector.cgroup.v1.memory import MemoryReader as MemoryReaderV1
+from collector.cgroup.v2.cpu import CpuReader as CpuReaderV2
+from collector.cgroup.v2.io import IoReader
+from collector.cgroup.v2.memory import MemoryReader as MemoryReaderV2
+from collector.cgroup.v2.pressure import PressureReader
+from collector.sample import Sample
+
+__all__ = ["CgroupReader"]
+
+_T = TypeVar("_T")
+
+#: Limits change when somebody changes them: looked at this often, and when discovery says "changed".
+LIMITS_EVERY_NS = 10_000_000_000
+
+_EMPTY = Sample(0)
+
+
+class _Keeps(Protocol):
+    def descriptors(self) -> tuple[int, ...]: ...
+
+
+class CgroupReader:
+    """One cgroup on every hierarchy it is in, its files kept open until ``close``."""
+
+    def __init__(self, layout: Layout, paths: Mapping[str, str], per_cpu: bool = False) -> None:
+        """Open what exists. Raises FileNotFoundError when no hierarchy has the cgroup."""
+        found = layout.directories(paths)
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no cgroup directory at", ", ".join(set(paths.values())))
+        self.gone = False  #: a read found the cgroup removed
+        self._limits_ns = 0
+        self._kept: list[_Keeps] = []
+        try:
+            self._open(found, per_cpu)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, found: Mapping[str, Path], per_cpu: bool) -> None:
+        unified = found.get(UNIFIED)
+        keep = self._kept.append
+        if "cpuacct" in found:
+            self._cpu: CpuReaderV1 | CpuReaderV2 = CpuReaderV1(found["cpuacct"], found.get("cpu"), per_cpu)
+        else:
+            self._cpu = CpuReaderV2(unified)
+        keep(self._cpu)
+        if "memory" in found:
+            self._memory: MemoryReaderV1 | MemoryReaderV2 = MemoryReaderV1(found["memory"])
+        else:
+            self._memory = MemoryReaderV2(unified)
+        keep(self._memory)
+        self._io = BlkioReader(found["blkio"]) if "blkio" in found else IoReader(unified)
+        keep(self._io)
+        self._pids = PidsReader(found.get("pids", unified))
+        keep(self._pids)
+        self._pressure = PressureReader(unified)
+        keep(self._pressure)
+
+    def read(self, now_ns: int, previous: Sample | None = None) -> Sample:
+        """Everything at this moment, without network. Never raises: failures are in ``Sample.errors``."""
+        before = previous or _EMPTY
+        errors: list[str] = []
+        if now_ns - self._limits_ns >= LIMITS_EVERY_NS:
+            self.refresh_limits(errors)
+            self._limits_ns = now_ns
+        return Sample(
+            now_ns,
+            self._part("cpu", self._cpu.read, before.cpu, None, errors),
+            self._part("memory", self._memory.read, before.memory, None, errors),
+            self._part("io", self._io.read, before.block_io, (), errors),
+            self._part("pids", self._pids.read, before.pids, None, errors),
+            self._pids.limit,
+            None,
+            (),
+            self._part("pressure", self._pressure.read, before.pressure, {}, errors),
+            tuple(errors),
+        )
+
+    def refresh_limits(self, errors: list[str] | None = None) -> None:
+        """Read the limits again; failures are appended to ``errors``."""
+        for name, reader in (("cpu", self._cpu), ("memory", self._memory), ("pids", self._pids)):
+            try:
+                reader.read_limits()
+            except (OSError, ValueError) as error:
+                if getattr(error, "errno", 0) == errno.ENODEV:
+                    self.gone = True
+                elif errors is not None:
+                    errors.append(f"{name} limits: {error}")
+
+    def close(self) -> None:
+        """Give all descriptors back. No read may follow."""
+        for reader in self._kept:
+            for fd in reader.descriptors():
+                if fd >= 0:
+                    os.close(fd)
+        self._kept.clear()
+
+    def _part(self, name: str, read: Callable[[], _T], before: _T, nothing: _T, errors: list[str]) -> _T:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                self.gone = True
+                return before
+            errors.append(f"{name}: {error}")
+        except ValueError as error:
+            errors.append(f"{name}: {error}")
+        return nothing

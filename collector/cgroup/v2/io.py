@@ -1,0 +1,56 @@
+"""Block I/O from the v2 ``io`` controller.
+
+Source of the format: the kernel's Documentation/admin-guide/cgroup-v2.rst, "IO".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collector.cgroup.files import open_file, read_all
+from collector.sample import BlockIO
+
+__all__ = ["IoReader", "parse_stat"]
+
+
+def parse_stat(data: bytes) -> tuple[BlockIO, ...]:
+    """``io.stat``: ``major:minor rbytes=… wbytes=… rios=… wios=… …`` a line; unknown keys are passed over."""
+    devices = []
+    for line in data.decode().splitlines():
+        device, *pairs = line.split()
+        if ":" not in device:
+            raise ValueError(f"{line[:60]!r}: expected a device number and keys")
+        # A device can be listed without any key, before its first I/O.
+        values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        if "rbytes" in values:
+            devices.append(
+                BlockIO(
+                    device,
+                    int(values["rbytes"]),
+                    int(values["wbytes"]),
+                    int(values["rios"]),
+                    int(values["wios"]),
+                )
+            )
+    return tuple(devices)
+
+
+class IoReader:
+    """One container's block I/O."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._stat = open_file(directory, "io.stat")
+
+    def read_limits(self) -> None:
+        """Nothing that is read here is a limit."""
+
+    def read(self) -> tuple[BlockIO, ...]:
+        """Every device that served the container. Raises OSError, ValueError."""
+        if self._stat < 0:
+            return ()
+        data = read_all(self._stat)
+        return parse_stat(data) if data else ()
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What is kept open."""
+        return (self._stat,)

@@ -1,0 +1,50 @@
+"""Pressure stall totals (PSI) of a cgroup on the v2 tree, which hybrid hosts have as well.
+
+Source of the format: the kernel's Documentation/accounting/psi.rst; totals are microseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from collector.cgroup.files import open_file
+from collector.sample import Pressure
+
+__all__ = ["PressureReader", "parse_pressure"]
+
+
+def parse_pressure(data: bytes) -> Pressure:
+    """A ``*.pressure`` file: the ``some`` line, and ``full`` where the kernel has it."""
+    parts = data.split(b"total=")
+    if len(parts) < 2 or not parts[0].startswith(b"some "):
+        raise ValueError(f"{data[:60]!r}: expected a line 'some avg10=… total=…'")
+    some = int(parts[1].partition(b"\n")[0]) / 1e6
+    return Pressure(some, int(parts[2]) / 1e6 if len(parts) > 2 else None)
+
+
+class PressureReader:
+    """One container's pressure on CPU, memory and I/O."""
+
+    def __init__(self, directory: Path | None) -> None:
+        opened = ((name, open_file(directory, f"{name}.pressure")) for name in ("cpu", "memory", "io"))
+        self._files = tuple((name, fd) for name, fd in opened if fd >= 0)
+
+    def read_limits(self) -> None:
+        """Nothing that is read here is a limit."""
+
+    def read(self) -> dict[str, Pressure]:
+        """The resources whose pressure the kernel counts; none where it was started without. Raises
+        OSError, ValueError.
+        """
+        try:
+            return {name: parse_pressure(os.pread(fd, 512, 0)) for name, fd in self._files}
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # CONFIG_PSI_DEFAULT_DISABLED, or cgroup.pressure is 0
+                return {}
+            raise
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What is kept open."""
+        return tuple(fd for _, fd in self._files)

@@ -1,0 +1,1 @@
+"""What the host itself has and uses: CPUs, memory, disks, file systems, its identity."""

@@ -1,0 +1,323 @@
+"""One sampling pass a second over all containers and the host, for everybody who wants numbers.
+
+A pass is synchronous and reads only kept descriptors; opening happens when discovery tells of a start,
+the last read when it tells of an end. Parsing is in ``cgroup/`` and ``netns.py``, formulas in ``stats.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from collector.cgroup.layout import Layout
+from collector.cgroup.reader import CgroupReader
+from collector.container import Container
+from collector.discovery.registry import RUNNING, Containers
+from collector.history import History, Point
+from collector.host.cpu import HostCpu, parse_stat
+from collector.host.disks import parse_diskstats
+from collector.host.machine import Machine, read_machine
+from collector.netns import parse_net_dev
+from collector.roots import Roots
+from collector.sample import Sample
+from collector.stats import Stats, stats_of
+from collector.target import Target, has_own_network
+
+__all__ = ["HOST", "Sampler", "read_container"]
+
+logger = logging.getLogger(__name__)
+
+#: The host's own "container": its root cgroup, all its interfaces and disks. cAdvisor's id for it.
+HOST = "/"
+
+
+def read_container(container: Container, roots: Roots | None = None) -> Sample:
+    """One sample of one running container, for a process that samples nothing else (the engine).
+
+    Opens, reads and closes everything. Raises OSError when the container is gone.
+    """
+    roots = roots or Roots()
+    target = Target(container, Layout.read(roots), roots, History(1))
+    target.counts_network = not container.network_mode.startswith("container:")
+    try:
+        sample = target.read(time.time_ns(), parse_stat((roots.proc / "stat").read_bytes()).total_seconds)
+        assert sample is not None
+        return sample
+    finally:
+        target.close()
+
+
+class Sampler:
+    """Samples every running container of a registry, and the host under the id ``/``."""
+
+    def __init__(
+        self,
+        containers: Containers,
+        roots: Roots | None = None,
+        interval: float = 1.0,
+        history_points: int = 600,
+    ) -> None:
+        """Raises OSError or ValueError where procfs or the cgroups cannot be read at all."""
+        self.roots = roots or Roots()
+        self.interval = interval
+        self.machine: Machine = read_machine(self.roots)
+        self.passes = 0  #: sampling passes made
+        self.pass_seconds = 0.0  #: CPU time they took
+        self.failures: dict[str, int] = {}  #: failed reads by controller
+        self._layout = Layout.read(self.roots)
+        self._history_points = history_points
+        self._targets: dict[str, Target] = {}
+        self._ended: dict[str, Target] = {}
+        self._host = _HostTarget(self._layout, self.roots, History(history_points))
+        self._pass = threading.Lock()
+        self._opening = threading.RLock()
+        self._online = self.machine.topology.cores
+        self._newest_ns = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: dict[int, str] = {}
+        self._containers = containers
+        self._unsubscribe = containers.subscribe(self._changed)
+        for container in containers.all():
+            self._changed("added", container)
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def sample_all(self, now_ns: int | None = None) -> None:
+        """Make one pass: the host, then every running container. Never raises for a single failure."""
+        with self._pass:
+            now_ns = time.time_ns() if now_ns is None else now_ns
+            started = time.thread_time()
+            cpu = self._host.read(now_ns)
+            self._online = cpu.online or self._online
+            self._note_failures(HOST, self._host.latest)
+            for container_id, target in tuple(self._targets.items()):
+                self._note_failures(container_id, target.read(now_ns, cpu.total_seconds))
+                if target.gone:
+                    self._end(container_id)
+            self._newest_ns = now_ns
+            self.passes += 1
+            self.pass_seconds += time.thread_time() - started
+        self._forget()
+
+    def sample_if_older(self, seconds: float = 1.0) -> None:
+        """Make a pass unless the newest one is at most this old: what a scrape does."""
+        if time.time_ns() - self._newest_ns > seconds * 1e9:
+            self.sample_all()
+
+    def latest(self, container_id: str) -> Sample | None:
+        """The newest sample of a container, of one that ended not long ago, or of the host (``/``)."""
+        target = self._target(container_id)
+        return target.latest if target else None
+
+    def previous(self, container_id: str) -> Sample | None:
+        """The sample before ``latest``."""
+        target = self._target(container_id)
+        return target.previous if target else None
+
+    def history(self, container_id: str) -> Sequence[Point]:
+        """The last minutes, oldest first; empty for an unknown container."""
+        target = self._target(container_id)
+        return target.history if target else ()
+
+    def stats(self, container_id: str) -> Stats:
+        """``docker stats``' row; all zero where the container does not run or was not sampled yet."""
+        target = self._targets.get(container_id) or (self._host if container_id == HOST else None)
+        if target is None or target.latest is None:
+            return Stats()
+        memory = self.machine.memory.total_bytes
+        return stats_of(target.latest, target.previous, self._online, memory)
+
+    async def run(self) -> None:
+        """Make a pass every interval until cancelled, on the tick, in a thread of its own."""
+        self._loop = asyncio.get_running_loop()
+        for target in tuple(self._targets.values()):
+            self._watch(target)
+        try:
+            tick = self._loop.time()
+            while True:
+                try:
+                    await asyncio.to_thread(self.sample_all)
+                except (OSError, ValueError):
+                    self.failures["host"] = self.failures.get("host", 0) + 1
+                    logger.exception("a sampling pass failed")
+                tick = max(tick + self.interval, self._loop.time())
+                await asyncio.sleep(tick - self._loop.time())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop following the registry and give all descriptors back."""
+        self._unsubscribe()
+        for fd in tuple(self._watched):
+            self._unwatch(fd)
+        with self._opening:
+            for target in (*self._targets.values(), *self._ended.values()):
+                target.close()
+            self._targets.clear()
+        self._host.close()
+
+    # --- starts and ends -----------------------------------------------------------------------------
+
+    def _changed(self, event: str, container: Container) -> None:
+        with self._opening:
+            target = self._targets.get(container.id)
+            if event == "removed" or container.state not in RUNNING:
+                self._end(container.id)
+            elif target is None or target.pid != container.pid:
+                self._end(container.id)
+                self._start(container)
+            else:
+                target.container = container
+                target.cgroup.refresh_limits()
+
+    def _start(self, container: Container) -> None:
+        ended = self._ended.pop(container.id, None)
+        history = ended.history if ended else History(self._history_points)
+        try:
+            target = Target(container, self._layout, self.roots, history)
+        except OSError as error:
+            self.failures["open"] = self.failures.get("open", 0) + 1
+            logger.warning("cannot sample container %s (pid %d): %s", container.name, container.pid, error)
+            return
+        self._targets[container.id] = target
+        self._assign_networks()
+        target.read(time.time_ns(), None)
+        self._watch(target)
+
+    def _end(self, container_id: str) -> None:
+        with self._opening:
+            target = self._targets.pop(container_id, None)
+            if target is None:
+                return
+            if not target.gone:
+                target.read(time.time_ns(), None)
+            target.close()
+            self._ended[container_id] = target
+            self._assign_networks()
+
+    def _forget(self) -> None:
+        """Drop ended targets whose tombstone is over and whose container is not known any more."""
+        if self._ended:
+            kept = {stone.container.id for stone in self._containers.tombstones()}
+            kept.update(container.id for container in self._containers.all())
+            for container_id in [key for key in self._ended if key not in kept]:
+                self._ended.pop(container_id, None)
+
+    def _assign_networks(self) -> None:
+        """Let one member of every network namespace count it, the one that did not join another's."""
+        hosts = self._host.namespace_inodes
+        owners: dict[int, Target] = {}
+        for target in self._targets.values():
+            target.counts_network = False
+            if target.namespace is None or not has_own_network(target.container):
+                continue
+            inode = target.namespace.inode
+            if inode in hosts:
+                continue
+            owner = owners.get(inode)
+            if owner is None or _joined(owner.container) > _joined(target.container):
+                owners[inode] = target
+        for target in owners.values():
+            target.counts_network = True
+
+    # --- the moment of death -------------------------------------------------------------------------
+
+    def _watch(self, target: Target) -> None:
+        """Have the event loop read the container once more when its process ends, before rmdir."""
+        if self._loop is None or target.pid <= 0 or self.roots.proc != Path("/proc"):
+            return
+        try:
+            fd = os.pidfd_open(target.pid)
+        except OSError:
+            return  # it has ended, discovery will tell
+        self._watched[fd] = target.container.id
+        self._loop.call_soon_threadsafe(self._loop.add_reader, fd, self._process_ended, fd, target)
+
+    def _process_ended(self, fd: int, target: Target) -> None:
+        target.read(time.time_ns(), None)
+        self._unwatch(fd)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(fd)
+            os.close(fd)
+
+    def _target(self, container_id: str) -> Target | _HostTarget | None:
+        if container_id == HOST:
+            return self._host
+        return self._targets.get(container_id) or self._ended.get(container_id)
+
+    def _note_failures(self, container_id: str, sample: Sample | None) -> None:
+        if sample is None or not sample.errors:
+            return
+        for error in sample.errors:
+            controller = error.partition(":")[0]
+            seen = self.failures.get(controller, 0)
+            self.failures[controller] = seen + 1
+            level = logging.WARNING if seen == 0 else logging.DEBUG
+            logger.log(level, "cannot sample %s of %s", error, container_id)
+
+
+class _HostTarget:
+    """The host's root cgroup, interfaces, disks and CPU time."""
+
+    def __init__(self, layout: Layout, roots: Roots, history: History) -> None:
+        self._cgroup = CgroupReader(layout, layout.everywhere("/"))
+        self._stat = os.open(roots.proc / "stat", os.O_RDONLY | os.O_CLOEXEC)
+        self._disks = os.open(roots.proc / "diskstats", os.O_RDONLY | os.O_CLOEXEC)
+        self._net = roots.proc / "1/net/dev"
+        if not os.access(self._net, os.R_OK):
+            self._net = roots.proc / "net/dev"
+        self.namespace_inodes = {_inode(roots.proc / name / "ns/net") for name in ("1", "self")}
+        self.latest: Sample | None = None
+        self.previous: Sample | None = None
+        self.history = history
+
+    def read(self, now_ns: int) -> HostCpu:
+        """Take the host's sample. Raises OSError or ValueError where ``/proc/stat`` cannot be read."""
+        cpu = parse_stat(_whole(self._stat))
+        sample = self._cgroup.read(now_ns, self.latest)
+        self.previous, self.latest = (
+            self.latest,
+            replace(
+                sample,
+                interfaces=parse_net_dev(self._net.read_bytes()),
+                disks=parse_diskstats(_whole(self._disks)),
+                host_cpu_seconds=cpu.total_seconds,
+            ),
+        )
+        self.history.append(self.latest)
+        return cpu
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._cgroup.close()
+        for fd in (self._stat, self._disks):
+            os.close(fd)
+
+
+def _whole(fd: int) -> bytes:
+    data = b""
+    while chunk := os.pread(fd, 65536, len(data)):
+        data += chunk
+        if len(chunk) < 2048:
+            break
+    return data
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _joined(container: Container) -> bool:
+    return container.network_mode.startswith("container:")

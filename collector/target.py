@@ -1,0 +1,103 @@
+"""One container under the sampler's eye: its cgroup, its network namespace, its last samples.
+
+Opened when the container starts and closed when it is gone; what it read last outlives the descriptors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+
+from collector.cgroup.layout import Layout
+from collector.cgroup.reader import CgroupReader
+from collector.container import Container
+from collector.history import History
+from collector.netns import Namespace
+from collector.roots import Roots
+from collector.sample import Interface, Sample
+
+__all__ = ["Target", "has_own_network", "open_cgroup"]
+
+logger = logging.getLogger(__name__)
+
+
+def has_own_network(container: Container) -> bool:
+    """Whether interfaces seen from inside are the container's to count (not the host's, not nobody's)."""
+    return container.network_mode not in ("host", "none") and container.pid > 0
+
+
+def open_cgroup(layout: Layout, container: Container, roots: Roots) -> CgroupReader:
+    """Open a container's cgroup: by its process where it has one, else by the path discovery found.
+
+    Raises OSError when neither is there.
+    """
+    if container.pid > 0:
+        try:
+            return CgroupReader(layout, layout.process_paths(container.pid, container.id))
+        except OSError:
+            if not container.cgroup:
+                raise
+    return CgroupReader(layout, layout.everywhere(container.cgroup))
+
+
+class Target:
+    """Everything the sampler keeps of one container."""
+
+    def __init__(self, container: Container, layout: Layout, roots: Roots, history: History) -> None:
+        """Open it. Raises OSError when it is gone already."""
+        self.container = container
+        self.pid = container.pid
+        self.counts_network = False  #: the sampler decides which member of a shared namespace counts
+        self.latest: Sample | None = None
+        self.previous: Sample | None = None
+        self.history = history
+        self.lock = threading.Lock()
+        self.closed = False
+        self.namespace: Namespace | None = None
+        self.cgroup = open_cgroup(layout, container, roots)
+        if has_own_network(container):
+            try:
+                self.namespace = Namespace(roots.proc, container.pid)
+            except OSError as error:
+                logger.info("no network counters for container %s: %s", container.name, error)
+
+    @property
+    def gone(self) -> bool:
+        """Its cgroup was found removed."""
+        return self.cgroup.gone
+
+    def read(self, now_ns: int, host_cpu_seconds: float | None) -> Sample | None:
+        """Take a sample and remember it; None, and nothing changed, once it is closed."""
+        with self.lock:
+            if self.closed:
+                return None
+            last = self.latest
+            sample = self.cgroup.read(now_ns, last)
+            interfaces, errors = self._network(last, sample.errors)
+            sample = replace(sample, interfaces=interfaces, errors=errors, host_cpu_seconds=host_cpu_seconds)
+            self.previous, self.latest = last, sample
+            self.history.append(sample)
+            return sample
+
+    def close(self) -> None:
+        """Give the descriptors back; ``latest``, ``previous`` and ``history`` stay."""
+        with self.lock:
+            if not self.closed:
+                self.closed = True
+                self.cgroup.close()
+                if self.namespace is not None:
+                    self.namespace.close()
+
+    def _network(
+        self, last: Sample | None, errors: tuple[str, ...]
+    ) -> tuple[tuple[Interface, ...], tuple[str, ...]]:
+        if self.namespace is None or not self.counts_network:
+            return (), errors
+        try:
+            return self.namespace.read(), errors
+        except OSError:
+            # The process has ended: what its interfaces carried last stays.
+            return (last.interfaces if last else ()), errors
+        except ValueError as error:
+            return (), (*errors, f"network: {error}")
