@@ -21,7 +21,7 @@ def _number(row: Mapping[str, object], key: str) -> float:
 def _cells(row: Mapping[str, object]) -> tuple[str, ...]:
     """One container's row; dashes where there is no sample, as docker stats has them."""
     name, short = str(row["name"]), str(row["id"])[:12]
-    if row.get("time_ns") is None:
+    if not row.get("time_ns"):
         return (name, short, "--", "-- / --", "--", "-- / --", "-- / --", "--")
     usage, limit = (bytes_size(_number(row, key)) for key in ("memory_usage_bytes", "memory_limit_bytes"))
     return (
@@ -30,8 +30,8 @@ def _cells(row: Mapping[str, object]) -> tuple[str, ...]:
         f"{_number(row, 'cpu_percent'):.2f}%",
         f"{usage} / {limit}",
         f"{_number(row, 'memory_percent'):.2f}%",
-        f"{human_size(_number(row, 'rx_bytes'))} / {human_size(_number(row, 'tx_bytes'))}",
-        f"{human_size(_number(row, 'read_bytes'))} / {human_size(_number(row, 'write_bytes'))}",
+        f"{human_size(_number(row, 'net_rx_bytes'))} / {human_size(_number(row, 'net_tx_bytes'))}",
+        f"{human_size(_number(row, 'block_read_bytes'))} / {human_size(_number(row, 'block_write_bytes'))}",
         str(int(_number(row, "pids"))),
     )
 

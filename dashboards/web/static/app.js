@@ -59,7 +59,7 @@ function showContainers() {
   const body = document.createDocumentFragment();
   for (const row of shown) {
     const line = element("tr");
-    const sampled = row.time_ns !== undefined;
+    const sampled = Boolean(row.time_ns);
     const number = (text) => element("td", sampled ? text : "–", "n");
     line.append(element("td", visible(row.name), "name"), element("td", row.state), element("td", visible(row.image)));
     line.append(number(sampled ? `${row.cpu_percent.toFixed(1)} %` : ""));
@@ -68,7 +68,7 @@ function showContainers() {
     cell.append(canvas);
     draw(canvas, curves.get(row.id) || []);
     line.append(cell, number(bytes(row.memory_usage_bytes)), number(bytes(row.memory_limit_bytes)));
-    for (const key of ["rx_bytes", "tx_bytes", "read_bytes", "write_bytes"]) line.append(number(bytes(row[key])));
+    for (const key of ["net_rx_bytes", "net_tx_bytes", "block_read_bytes", "block_write_bytes"]) line.append(number(bytes(row[key])));
     line.append(number(String(row.pids)));
     line.title = `show the log of ${visible(row.name)}`;
     line.addEventListener("click", () => {
@@ -85,7 +85,7 @@ function take(update) {
   rows = update.containers;
   $("host").textContent = update.host;
   for (const row of rows) {
-    if (row.time_ns === undefined) continue;
+    if (!row.time_ns) continue;
     const points = curves.get(row.id) || [];
     points.push(row.cpu_percent);
     curves.set(row.id, points.slice(-CURVE_POINTS));

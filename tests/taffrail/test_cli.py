@@ -1,0 +1,37 @@
+"""Every command is there, says what it does, and is documented."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taffrail.__main__ import COMMANDS, main
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_docs(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: taffrail {command}" in capsys.readouterr().out
+    assert f"`taffrail {command}" in (DOCS / "commands.md").read_text()
+
+
+def test_a_wrong_setting_is_answered_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--set", "http.adress=1", "config"]) == 2
+    assert "did you mean 'address'" in capsys.readouterr().err
+
+
+def test_stats_without_an_agent_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--set", f"paths.run={tmp_path}", "stats", "--no-stream"]) == 1
+    assert "start one with 'taffrail up'" in capsys.readouterr().err
+
+
+def test_help_does_not_import_what_only_the_services_need() -> None:
+    heavy = "'numpy', 'aiohttp', 'elasticsearch', 'pyroute2', 'prometheus_client', 'requests'"
+    code = f"import sys, taffrail.__main__ as m; m.make_parser(); print([n for n in [{heavy}] if n in sys.modules])"
+    answer = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,76 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from taffrail.cli.config import render, render_docs
+from taffrail.config import Config
+from taffrail.config_load import ConfigError, load
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_flags_win_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text('[http]\naddress = "127.0.0.1:1"\n[store]\nmax_size = "1GiB"\n[collector]\ninterval = 5\n')
+    environ = {"TAFFRAIL_HTTP_ADDRESS": "127.0.0.1:2", "TAFFRAIL_STORE_MAX_SIZE": "2GiB"}
+    config = load(file, environ, ["http.address=127.0.0.1:3"])
+    assert config.http.address == "127.0.0.1:3"
+    assert config.store.max_size == 2 * 1024**3
+    assert config.collector.interval == 5.0
+
+
+def test_tables_take_single_entries(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text('[engine.log_opts]\nmax-size = "10m"\n')
+    config = load(file, {}, ["engine.log_opts.max-file=3"])
+    assert dict(config.engine.log_opts) == {"max-size": "10m", "max-file": "3"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("http.adress=x", "no key 'adress' in section 'http'; did you mean 'address'"),
+        ("htp.address=x", "no section 'htp'; did you mean 'http'"),
+        ("store.max_size=big", "'big' is not a size"),
+        ("collector.interval=soon", "'soon' is not a duration"),
+        ("collector.interval=0", "expected a time above zero"),
+        ("elasticsearch.verify_certs=maybe", "expected true or false"),
+        ("prometheus.max_series=many", "setting 'prometheus.max_series=many'"),
+        ("engine.log_opts=max-size", "expected KEY=VALUE"),
+        ("log.level=loud", "expected debug, info, warning or error"),
+        ("nonsense", "expected SECTION.KEY=VALUE"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_was_expected(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        load(None, {}, [setting])
+
+
+def test_a_wrong_type_in_the_file_is_named_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text("[http]\naddress = 9480\n")
+    with pytest.raises(ConfigError, match=r"t.toml: \[http\] address: 9480: expected text"):
+        load(file, {})
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_what_config_prints_is_the_same_configuration_again(tmp_path: Path) -> None:
+    config = load(None, {}, ["engine.log_opts.max-size=10m", "collector.engines=/a,/b", "store.max_age=7d"])
+    file = tmp_path / "again.toml"
+    file.write_text(render(config))
+    assert load(file, {}) == config
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = tomllib.loads(render(load(None, {}, ["elasticsearch.password=hunter2"])))
+    assert shown["elasticsearch"]["password"] == "********"
+
+
+def test_the_reference_page_has_every_key_as_it_is() -> None:
+    assert render_docs() in (DOCS / "configuration.md").read_text()
+    assert Config()

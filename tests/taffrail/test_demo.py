@@ -1,0 +1,18 @@
+import io
+import tarfile
+
+from taffrail.demo import busybox_rootfs, demo_containers
+from taffrail.wiring import Endpoints
+
+
+def test_the_rootfs_is_a_static_busybox_with_its_applets() -> None:
+    with tarfile.open(fileobj=io.BytesIO(busybox_rootfs())) as tar:
+        assert tar.getmember("bin/busybox").mode == 0o755
+        assert tar.getmember("bin/sh").linkname == "busybox"
+        assert tar.getmember("tmp").mode == 0o1777
+
+
+def test_each_driver_has_a_container_and_an_input_that_is_off_has_none() -> None:
+    drivers = [c.driver for c in demo_containers(Endpoints("h:1", "127.0.0.1:2", "127.0.0.1:3"))]
+    assert drivers == ["json-file", "gelf", "fluentd"]
+    assert [c.driver for c in demo_containers(Endpoints("h:1", "", ""))] == ["json-file"]
