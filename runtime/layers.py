@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import io
 import logging
 import lzma
 import shutil
@@ -15,12 +16,15 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
 from isal import igzip
 
 from runtime.extract import ArchiveError, extract
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["Layer", "LayerStore", "decompressed"]
 
@@ -38,24 +42,22 @@ class Layer:
     path: Path  #: an overlayfs lower directory
 
 
-class _Rewound:
+class _Rewound(io.RawIOBase):
     """A stream whose first bytes were read already."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self.head = head
         self.rest = rest
 
-    def read(self, size: int = -1) -> bytes:
-        if not self.head:
-            return self.rest.read(size)
-        if size < 0:
-            piece, self.head = self.head, b""
-            return piece + self.rest.read()
-        piece, self.head = self.head[:size], self.head[size:]
-        return piece
-
     def readable(self) -> bool:
         return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        view = memoryview(target).cast("B")
+        piece = self.head[: len(view)] or self.rest.read(len(view))
+        self.head = self.head[len(piece) :]
+        view[: len(piece)] = piece
+        return len(piece)
 
 
 class _Hashing:
