@@ -187,7 +187,7 @@ class Sampler:
             return
         self._targets[container.id] = target
         self._assign_networks()
-        target.read(time.time_ns(), None)
+        target.read(time.time_ns(), self._host.cpu().total_seconds)
         self._watch(target)
 
     def _end(self, container_id: str) -> None:
@@ -280,9 +280,13 @@ class _HostTarget:
         self.previous: Sample | None = None
         self.history = history
 
+    def cpu(self) -> HostCpu:
+        """The host's CPU time now. Raises OSError or ValueError."""
+        return parse_stat(_whole(self._stat))
+
     def read(self, now_ns: int) -> HostCpu:
         """Take the host's sample. Raises OSError or ValueError where ``/proc/stat`` cannot be read."""
-        cpu = parse_stat(_whole(self._stat))
+        cpu = self.cpu()
         sample = self._cgroup.read(now_ns, self.latest)
         self.previous, self.latest = (
             self.latest,

@@ -102,7 +102,7 @@ class Containers:
             if self._names.get(container.name) == container_id:
                 del self._names[container.name]
             stone = self._ended.get(container_id)
-            if container.state in RUNNING:
+            if container.state != "dead":  # "removing" was on the way to here
                 container = replace(container, state="exited", pid=0)
             if stone is not None:
                 self._ended[container_id] = Tombstone(container, stone.ended_ns, True)

@@ -1,0 +1,233 @@
+"""Follows one engine (ours, Docker, podman) through its API socket: one list, then events, no polling.
+
+The engine's events say that something changed, an inspect of that container says what is true now. What
+the answers mean is in ``inspection.py``; who wants to know subscribes to the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from collector.cgroup.layout import UNIFIED, container_paths, parse_cgroup
+from collector.container import Container
+from collector.discovery.inspection import (
+    Event,
+    container_of_event,
+    engine_name,
+    parse_event,
+    parse_inspect,
+)
+from collector.discovery.registry import RUNNING, Containers
+
+__all__ = ["EngineDiscovery"]
+
+logger = logging.getLogger(__name__)
+
+#: Events after which the engine is asked what its container is like now.
+_ASK = frozenset(
+    [
+        "create",
+        "start",
+        "restart",
+        "die",
+        "died",
+        "stop",
+        "pause",
+        "unpause",
+        "rename",
+        "update",
+        "oom",
+        "health_status",
+        "connect",
+        "disconnect",
+    ]
+)
+_MAX_EVENT = 4 << 20
+_ANSWER_SECONDS = 20.0
+
+
+class EngineDiscovery:
+    """Keeps the registry in step with one engine."""
+
+    def __init__(
+        self, socket: Path, containers: Containers, proc: Path = Path("/proc"), max_wait: float = 5.0
+    ) -> None:
+        self.socket = socket
+        self.engine = ""  #: which engine it is, once it has answered
+        self.connected = False
+        self.connections = 0
+        self.events = 0
+        self.failures: dict[str, int] = {}  #: by what failed: connect, inspect, event
+        self._containers = containers
+        self._proc = proc
+        self._max_wait = max_wait
+        self._newest_ns = 0
+        self._down_told = False
+
+    async def run(self) -> None:
+        """Follow the engine until cancelled; while it is away, try again at growing intervals."""
+        wait = 0.1
+        while True:
+            seen = self.connections
+            try:
+                await self._follow()
+                reason = "the engine closed the connection"
+            except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
+                reason = f"{type(error).__name__}: {error}"
+            self._lost(reason)
+            wait = 0.1 if self.connections > seen else min(wait * 2, self._max_wait)
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))
+
+    def _lost(self, reason: str) -> None:
+        self.connected = False
+        self.failures["connect"] = self.failures.get("connect", 0) + 1
+        if not self._down_told:
+            self._down_told = True
+            logger.warning("cannot follow the engine at %s, will go on trying: %s", self.socket, reason)
+
+    async def _follow(self) -> None:
+        """One connection: events first, so that nothing falls between them and the list."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        connector = aiohttp.UnixConnector(path=str(self.socket))
+        async with aiohttp.ClientSession(
+            "http://engine", connector=connector, timeout=timeout, read_bufsize=1 << 20
+        ) as session:
+            self.engine = engine_name(await self._get(session, "/version"))
+            params = {"filters": '{"type":["container","network"]}'}
+            if self._newest_ns:  # what happened while we were away
+                params["since"] = f"{self._newest_ns // 10**9}.{self._newest_ns % 10**9:09d}"
+            # Podman sends the headers with the first event only, so the answer is awaited beside the list.
+            listening = asyncio.ensure_future(session.get("/events", params=params))
+            try:
+                done, _ = await asyncio.wait({listening}, timeout=0.5)
+                if done:
+                    listening.result().raise_for_status()
+                await self._list(session)
+                self._now_connected()
+                async with await listening as response:
+                    response.raise_for_status()
+                    async for line in _lines(response):
+                        await self._heard(session, line)
+            finally:
+                listening.cancel()
+
+    def _now_connected(self) -> None:
+        self.connected = True
+        self.connections += 1
+        if self._down_told or self.connections == 1:
+            logger.info("following %s at %s", self.engine, self.socket)
+        self._down_told = False
+
+    async def _list(self, session: aiohttp.ClientSession) -> None:
+        """Bring the registry to what the engine has now."""
+        listed = await self._get(session, "/containers/json", all="1")
+        ids = [str(entry["Id"]) for entry in listed]
+        gate = asyncio.Semaphore(4)
+
+        async def one(container_id: str) -> None:
+            async with gate:
+                await self._inspect(session, container_id)
+
+        await asyncio.gather(*map(one, ids))
+        for container in self._containers.all():
+            if container.engine == self.engine and container.id not in ids:
+                self._containers.remove(container.id, self.engine)
+
+    async def _heard(self, session: aiohttp.ClientSession, line: bytes) -> None:
+        """Take one event. One that cannot be understood is counted and passed over."""
+        try:
+            event = parse_event(line)
+        except ValueError as error:
+            self.failures["event"] = self.failures.get("event", 0) + 1
+            logger.warning("cannot read an event of %s at %s: %s", self.engine, self.socket, error)
+            return
+        if event is None:
+            return
+        self._newest_ns = max(self._newest_ns, event.time_ns)
+        self.events += 1
+        if event.action in ("destroy", "remove"):
+            self._containers.remove(event.container_id, self.engine)
+            return
+        if event.action in _ASK:
+            self._note(event)
+            await self._inspect(session, event.container_id)
+
+    def _note(self, event: Event) -> None:
+        """Keep what the event itself tells: by the time of the inspect the container may be removed."""
+        known = self._containers.get(event.container_id)
+        if known is None or known.id != event.container_id:
+            if not event.name:
+                return  # a network's event for a container we never heard of
+            known = container_of_event(event, self.engine)
+            if event.action == "create":
+                self._containers.update(known)
+        if event.action in ("die", "died"):
+            self._containers.update(
+                replace(
+                    known,
+                    state="exited",
+                    pid=0,
+                    exit_code=event.exit_code,
+                    finished_ns=event.time_ns,
+                    oom_killed=known.oom_killed,
+                )
+            )
+
+    async def _inspect(self, session: aiohttp.ClientSession, container_id: str) -> None:
+        """Ask for one container and update it. One that is gone already is left as it is known."""
+        try:
+            answer = await self._get(session, f"/containers/{container_id}/json")
+            if answer is None:
+                return
+            container = parse_inspect(answer, self.engine)
+        except ValueError as error:
+            self.failures["inspect"] = self.failures.get("inspect", 0) + 1
+            logger.warning("cannot inspect container %s of %s: %s", container_id[:12], self.engine, error)
+            return
+        known = self._containers.get(container_id)
+        cgroup = self._cgroup(container) or (known.cgroup if known else "")
+        self._containers.update(replace(container, cgroup=cgroup))
+
+    def _cgroup(self, container: Container) -> str:
+        """The container's cgroup path, from its process; "" when there is none any more."""
+        if container.state not in RUNNING or container.pid <= 0:
+            return ""
+        try:
+            data = (self._proc / str(container.pid) / "cgroup").read_bytes()
+        except OSError:
+            return ""  # it ended between the answer and now
+        paths = container_paths(parse_cgroup(data), container.id)
+        for controller in ("memory", "cpu", "pids", UNIFIED):
+            if controller in paths:
+                return paths[controller]
+        return next(iter(paths.values()), "")
+
+    async def _get(self, session: aiohttp.ClientSession, path: str, **params: str) -> Any:
+        """A JSON answer; None for 404. Raises ClientError, TimeoutError, or ValueError on other text."""
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            async with session.get(path, params=params) as response:
+                if response.status == 404:
+                    return None
+                response.raise_for_status()
+                return orjson.loads(await response.read())
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The events of a stream, one JSON object a line. Raises ValueError on a line of 4 MB or more."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > _MAX_EVENT:
+            raise ValueError(f"event of more than {_MAX_EVENT} bytes")
