@@ -1,0 +1,334 @@
+"""The tail of one container's json-file log, whichever engine writes it.
+
+Whole blocks go to the store as they came, undecoded, and where the tail has got to is stored with each
+block, so that after kill -9 every record is in exactly once. Rotation, truncation and damage are followed
+and counted here; when to read, and whose log it is, are decided by ``tails.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from collector.inputs.intake import Intake
+from collector.inputs.json_records import check, repair
+from collector.inputs.log_files import Generation, PlainGeneration, open_generations, same_start
+from collector.sink import Source
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.codecs import json_file as codec
+
+__all__ = ["JsonFileTail", "TailCounters"]
+
+log = logging.getLogger(__name__)
+
+#: Bytes before the offset that are read again with each block and must not have changed. A record ends in
+#: its time, so they tell one file, and one position in it, from every other.
+_MARK = 128
+_LARGEST_RECORD = 16 << 20
+_MOST_OPEN = 32
+
+
+@dataclass(slots=True)
+class TailCounters:
+    """What one tail has seen since it was made."""
+
+    lines: int = 0
+    bytes: int = 0
+    rotations: int = 0
+    truncations: int = 0
+    #: Rotations after which the file read before was gone: what was between is not known to have been read.
+    unverified_rotations: int = 0
+    lost_lines: dict[str, int] = field(default_factory=dict)  #: by cause, where the number is known
+    lost_bytes: dict[str, int] = field(default_factory=dict)  #: by cause
+
+    def lose(self, cause: str, lines: int, size: int) -> None:
+        """Count what cannot be stored."""
+        self.lost_lines[cause] = self.lost_lines.get(cause, 0) + lines
+        self.lost_bytes[cause] = self.lost_bytes.get(cause, 0) + size
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A position in a file that can be found again: the value of the checkpoint."""
+
+    inode: int
+    offset: int
+    mark_size: int
+    mark_hash: str
+    time_ns: int  #: of the last record stored
+
+    @classmethod
+    def of(cls, inode: int, offset: int, mark: bytes, time_ns: int) -> _Place:
+        return cls(inode, offset, len(mark), _hash(mark), time_ns)
+
+    @classmethod
+    def parse(cls, value: bytes) -> _Place:
+        """Raises ValueError for bytes that are no checkpoint of this tail."""
+        try:
+            fields = orjson.loads(value)
+            return cls(
+                int(fields["inode"]),
+                int(fields["offset"]),
+                int(fields["mark_size"]),
+                str(fields["mark_hash"]),
+                int(fields["time_ns"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a json-file checkpoint: {value[:80]!r}") from error
+
+    def dump(self) -> bytes:
+        return b'{"inode":%d,"offset":%d,"mark_size":%d,"mark_hash":"%s","time_ns":%d}' % (
+            self.inode,
+            self.offset,
+            self.mark_size,
+            self.mark_hash.encode(),
+            self.time_ns,
+        )
+
+    def mark_in(self, generation: Generation) -> bytes | None:
+        """The bytes before the offset if this generation is the one meant, else None."""
+        if isinstance(generation, PlainGeneration) and generation.size() < self.offset:
+            return None
+        mark = generation.read(self.offset - self.mark_size, self.mark_size)
+        return mark if len(mark) == self.mark_size and _hash(mark) == self.mark_hash else None
+
+
+def _hash(mark: bytes) -> str:
+    return hashlib.blake2b(mark, digest_size=12).hexdigest()
+
+
+class JsonFileTail:
+    """Reads one log from its checkpoint on. Not thread-safe; ``turn`` never waits."""
+
+    def __init__(
+        self, path: Path, key: str, source: Source, intake: Intake, block_bytes: int = 1 << 18
+    ) -> None:
+        self.path = path
+        self.source = source  #: may be replaced when the container is renamed
+        self.counters = TailCounters()
+        self._key = key
+        self._intake = intake
+        self._block_bytes = block_bytes
+        self._read_bytes = block_bytes  # grows while a record is longer than a block
+        self._generations: deque[Generation] = deque()  # to be read, oldest first
+        self._offset = 0
+        self._mark = b""
+        self._time_ns = 0
+        self._resumed = False
+
+    def turn(self) -> bool:
+        """Read and store at most one block. Returns whether more may be there.
+
+        Raises OSError when the log cannot be read or the store cannot take the block; nothing is lost and
+        the next turn tries the same again.
+        """
+        if not self._resumed and not self._resume():
+            return False
+        self._find_newer()
+        generation = self._generations[0]
+        data = generation.read(self._offset - len(self._mark), len(self._mark) + self._read_bytes)
+        if not data.startswith(self._mark):
+            self._follow_truncation(generation)
+            return True
+        cut = data.rfind(b"\n") + 1
+        if cut > len(self._mark):
+            self._read_bytes = self._block_bytes
+            self._store(generation, data, cut)
+            return True
+        rest = len(data) - len(self._mark)
+        if rest == self._read_bytes:
+            self._grow(data)
+            return True
+        if len(self._generations) == 1:
+            return False
+        self._next_generation(generation, rest)
+        return True
+
+    def lag_bytes(self) -> int:
+        """Bytes in the open files that are not stored yet."""
+        waiting = sum(generation.size() for generation in self._generations)
+        return max(0, waiting - self._offset)
+
+    def close(self, removed: bool = False) -> None:
+        """Close the files. What was not stored is read by the next tail with the same key.
+
+        ``removed`` says that there will be none, because the engine deletes the log: what is unread is
+        counted as lost.
+        """
+        if removed and (unread := self.lag_bytes()):
+            self.counters.lose("removed", 0, unread)
+        while self._generations:
+            self._generations.popleft().close()
+        self._resumed = False
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def _store(self, generation: Generation, data: bytes, cut: int) -> None:
+        start = len(self._mark)
+        chunk = data[start:cut]
+        checked = check(chunk)
+        try:
+            times = _times(checked.data)
+        except ValueError:
+            checked = repair(chunk)
+            times = _times(checked.data)
+        end = self._offset - start + cut
+        mark = data[max(0, cut - _MARK) : cut]
+        if checked.lines:
+            last = times[1]
+            block = Block(
+                checked.data, Encoding.JSON_FILE, Stream.MIXED, min(times), max(times), checked.lines
+            )
+            place = _Place.of(generation.inode, end, mark, last)
+            self._intake.append(self.source, block, (self._key, place.dump()))
+            self._time_ns = last
+        self._offset, self._mark = end, mark
+        self.counters.lines += checked.lines
+        self.counters.bytes += len(checked.data)
+        if checked.skipped:
+            self.counters.lose("invalid", checked.skipped, checked.skipped_bytes)
+            log.error(
+                "reading %s before offset %d: %d bytes are no json-file records, skipped",
+                generation.path,
+                end,
+                checked.skipped_bytes,
+            )
+
+    def _grow(self, data: bytes) -> None:
+        """Make room for a record longer than a block; give up on one beyond all measure."""
+        if self._read_bytes < _LARGEST_RECORD:
+            self._read_bytes *= 2
+            return
+        self.counters.lose("oversized", 1, self._read_bytes)
+        log.error(
+            "reading %s at offset %d: no record ends within %d bytes, skipped",
+            self.path,
+            self._offset,
+            self._read_bytes,
+        )
+        self._offset += self._read_bytes
+        self._mark = data[-_MARK:]
+
+    def _next_generation(self, generation: Generation, rest: int) -> None:
+        if rest:
+            self.counters.lose("torn", 1, rest)
+            log.error("reading %s: its last record is torn, %d bytes skipped", generation.path, rest)
+        if generation.damage:
+            self.counters.lose("damaged", 0, 0)
+            log.error("reading %s stopped at byte %d: %s", generation.path, self._offset, generation.damage)
+        self.counters.rotations += 1
+        self._generations.popleft().close()
+        self._offset, self._mark = 0, b""
+
+    # --- finding files -------------------------------------------------------------------------------
+
+    def _find_newer(self) -> None:
+        """Open what rotation has put after the newest generation held, before it can be removed."""
+        newest = self._generations[-1]
+        try:
+            if self.path.stat().st_ino == newest.inode or len(self._generations) >= _MOST_OPEN:
+                return
+        except FileNotFoundError:
+            return  # between the rename and the new file, or removed with its container
+        found, met = open_generations(self.path, newest.inode)
+        if not met:
+            for generation in found:
+                if generation.inode != newest.inode and same_start(generation, newest):
+                    _drop(found, found.index(generation) + 1)  # compressed since
+                    met = True
+                    break
+        if not met:
+            self._drop_read(found)
+            self._count_unverified()
+        self._generations.extend(found)
+
+    def _resume(self) -> bool:
+        generations, _ = open_generations(self.path)
+        if not generations:
+            return False
+        self._resumed = True
+        self._offset, self._mark = 0, b""
+        value = self._intake.checkpoint(self._key)
+        if value is not None:
+            try:
+                self._go_to(_Place.parse(value), generations)
+            except ValueError as error:
+                log.error("resuming %s failed, reading it from its start: %s", self.path, error)
+        self._generations.extend(generations)
+        return True
+
+    def _go_to(self, place: _Place, generations: list[Generation]) -> None:
+        """Drop the generations before the place, or, if it is gone, those that end before its time."""
+        self._time_ns = place.time_ns
+        for generation in sorted(generations, key=lambda g: g.inode != place.inode):
+            mark = place.mark_in(generation)
+            if mark is not None:
+                _drop(generations, generations.index(generation))
+                self._offset, self._mark = place.offset, mark
+                return
+        if generations[-1].inode == place.inode:
+            self.counters.truncations += 1
+            log.warning("%s was truncated while nobody read it", self.path)
+        else:
+            self._count_unverified()
+        self._drop_read(generations)
+
+    def _follow_truncation(self, generation: Generation) -> None:
+        """Go on where the bytes read last are: in a copy made before, else at the file's new start."""
+        self.counters.truncations += 1
+        log.warning("%s was truncated below offset %d", generation.path, self._offset)
+        if len(self._generations) > 1 or self._offset == 0:
+            self._offset, self._mark = 0, b""
+            return
+        place = _Place.of(generation.inode, self._offset, self._mark, self._time_ns)
+        found, _ = open_generations(self.path, limit=_MOST_OPEN)
+        self._offset, self._mark = 0, b""
+        for copy in found:
+            mark = place.mark_in(copy)
+            if mark is not None:
+                self._generations.popleft().close()
+                _drop(found, found.index(copy))
+                self._offset, self._mark = place.offset, mark
+                self._generations.extend(found)
+                return
+        _drop(found, len(found))
+
+    def _drop_read(self, generations: list[Generation]) -> None:
+        """Drop leading generations whose last record was stored before; the current file always stays."""
+        while len(generations) > 1 and (last := _last_time(generations[0])) and last <= self._time_ns:
+            _drop(generations, 1)
+
+    def _count_unverified(self) -> None:
+        self.counters.unverified_rotations += 1
+        log.warning("%s was rotated past the file read last: lines may have been removed unread", self.path)
+
+
+def _drop(generations: list[Generation], count: int) -> None:
+    for generation in generations[:count]:
+        generation.close()
+    del generations[:count]
+
+
+def _times(records: bytes) -> tuple[int, int]:
+    """Times of the first and the last record; zeros if there is none. Raises ValueError."""
+    return (codec.first_time(records), codec.last_time(records)) if records else (0, 0)
+
+
+def _last_time(generation: Generation) -> int:
+    """Time of the last whole record, 0 if there is none to be had."""
+    offset = 0
+    tail = b""
+    if isinstance(generation, PlainGeneration):
+        offset = max(0, generation.size() - (1 << 18))
+    while data := generation.read(offset, 1 << 18):
+        offset += len(data)
+        tail = (tail + data)[-(1 << 18) :]
+    try:
+        return codec.last_time(tail[: tail.rfind(b"\n") + 1])
+    except ValueError:
+        return 0

@@ -1,0 +1,173 @@
+"""The generations of one rotated log: the current file, ``.1``, ``.2`` and so on, plain or gzipped.
+
+Opens them in order and reads bytes at an offset; a generation stays readable after it was renamed or
+unlinked because its descriptor is kept. What the bytes mean is left to the tail.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["Generation", "GzipGeneration", "PlainGeneration", "open_generations", "same_start"]
+
+_INFLATE = 1 << 18
+_HEAD = 512
+
+
+class Generation(Protocol):
+    """One open file of the log."""
+
+    path: Path  #: where it was when it was opened
+    inode: int
+    damage: str  #: why it ends before its end ("" when sound)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset`` of the uncompressed log; fewer only at its end."""
+
+    def size(self) -> int:
+        """Bytes in the file now; of a gzipped one, those inflated so far."""
+
+    def unlinked(self) -> bool:
+        """True when no name leads to the file any more."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
+class PlainGeneration:
+    """A generation as the engine writes it."""
+
+    damage = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.inode = os.fstat(self._fd).st_ino
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See Generation."""
+        return os.pread(self._fd, size, offset)
+
+    def size(self) -> int:
+        """See Generation."""
+        return os.fstat(self._fd).st_size
+
+    def unlinked(self) -> bool:
+        """See Generation."""
+        return os.fstat(self._fd).st_nlink == 0
+
+    def close(self) -> None:
+        """See Generation."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class GzipGeneration:
+    """A generation the engine has compressed, inflated as it is read.
+
+    Meant to be read forward: going back inflates from the start again. A damaged file ends at its last
+    sound byte and says why in ``damage``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage = ""
+        self._raw = path.open("rb")
+        self.inode = os.fstat(self._raw.fileno()).st_ino
+        self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
+        self._start = 0  # offset of the first byte of the window
+        self._window = bytearray()
+        self._ended = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See Generation."""
+        if offset < self._start:
+            self._stream.seek(0)
+            self._start, self._ended = 0, False
+            self._window.clear()
+        while not self._ended and self._start + len(self._window) < offset + size:
+            self._drop_before(offset)
+            self._inflate()
+        self._drop_before(offset)
+        return bytes(self._window[:size]) if self._start == offset else b""
+
+    def _drop_before(self, offset: int) -> None:
+        gone = min(offset - self._start, len(self._window))
+        del self._window[:gone]
+        self._start += gone
+
+    def _inflate(self) -> None:
+        try:
+            data = self._stream.read1(_INFLATE)
+        except (EOFError, OSError, zlib.error) as error:
+            self.damage = f"{type(error).__name__}: {error}"
+            data = b""
+        self._ended = not data
+        self._window += data
+
+    def size(self) -> int:
+        """See Generation."""
+        return self._start + len(self._window)
+
+    def unlinked(self) -> bool:
+        """See Generation."""
+        return os.fstat(self._raw.fileno()).st_nlink == 0
+
+    def close(self) -> None:
+        """See Generation."""
+        self._stream.close()
+        self._raw.close()
+
+
+def open_generations(path: Path, known: int | None = None, limit: int = 64) -> tuple[list[Generation], bool]:
+    """Open the generations of the log at ``path``, oldest first; the current file is the last.
+
+    With ``known`` (an inode) only the generations newer than that file are opened, and the second result
+    says whether it was met; without it, it is false. Safe while the writer rotates: files only ever move
+    to higher numbers and the walk goes up too, so a file may be met twice (and is opened once) but none is
+    passed by. At most ``limit`` files are opened, the newest ones.
+    """
+    opened: list[Generation] = []  # newest first
+    inodes: set[int] = set()
+    number = misses = 0
+    while misses < 2 and len(opened) < limit:  # a rotation in progress leaves one hole in the numbers
+        generation = _open_number(path, number)
+        number += 1
+        if generation is None:
+            misses += 1
+            continue
+        misses = 0
+        if generation.inode == known:
+            generation.close()
+            return opened[::-1], True
+        if generation.inode in inodes or (
+            opened and opened[-1].unlinked() and same_start(opened[-1], generation)
+        ):
+            generation.close()
+            continue
+        inodes.add(generation.inode)
+        opened.append(generation)
+    return opened[::-1], False
+
+
+def _open_number(path: Path, number: int) -> Generation | None:
+    plain = path if number == 0 else path.with_name(f"{path.name}.{number}")
+    try:
+        return PlainGeneration(plain)
+    except FileNotFoundError:
+        if number == 0:
+            return None
+    try:
+        return GzipGeneration(plain.with_name(f"{plain.name}.gz"))
+    except FileNotFoundError:
+        return None
+
+
+def same_start(one: Generation, other: Generation) -> bool:
+    """Whether both begin with the same bytes: a file and the gzip that was made of it."""
+    return one.read(0, _HEAD) == other.read(0, _HEAD)
