@@ -7,6 +7,7 @@ uses, and where the tag goes, is the driver's business.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,10 @@ _TOKEN = re.compile(
 _CONTROL = frozenset({"if", "else", "end", "range", "with", "define", "template", "block", "break"})
 
 
+class _CallError(OptionError):
+    """A function refused the values of this container."""
+
+
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -77,9 +82,9 @@ def render_tag(template: str, info: Info) -> str:
 
 
 def check_tag(template: str) -> None:
-    """Raise OptionError for a template that would not render, before there is a container."""
-    identifier = "0" * 64
-    render_tag(template, _sample_info(identifier))
+    """Raise OptionError for a template that renders for no container, before there is one."""
+    with contextlib.suppress(_CallError):  # whether an index is in range depends on the container
+        render_tag(template, _sample_info("0" * 64))
 
 
 def _sample_info(identifier: str) -> Info:
@@ -96,7 +101,11 @@ def _print(value: Value) -> str:
 
 
 def _fail(template: str, why: str) -> NoReturn:
-    raise OptionError(f"invalid log tag template {json.dumps(template, ensure_ascii=False)}: {why}")
+    raise OptionError(_message(template, why))
+
+
+def _message(template: str, why: str) -> str:
+    return f"invalid log tag template {json.dumps(template, ensure_ascii=False)}: {why}"
 
 
 class _Action:
@@ -190,7 +199,7 @@ class _Action:
         try:
             return function(*arguments)
         except (IndexError, ValueError) as error:
-            _fail(self.template, f"error calling {name}: {error}")
+            raise _CallError(_message(self.template, f"error calling {name}: {error}")) from error
 
 
 def _go_json(value: Value) -> str:

@@ -1,0 +1,155 @@
+"""Connections to sinks: names resolved anew, addresses tried in turn, every wait with a deadline.
+
+A name whose address changes is what keeps a log driver shipping into the void, so a sink asks ``moved`` now
+and then. What is sent, and what an answer means, is the sink's business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+import threading
+import time
+from typing import Any
+
+from logdrivers.driver import SinkDown
+
+__all__ = ["Dialer", "await_delivery", "dial_unix", "peer_closed"]
+
+_Address = tuple[socket.AddressFamily, Any]
+
+
+class Dialer:
+    """Connects to ``host:port``, remembering what the name resolved to and when."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        kind: socket.SocketKind,
+        timeout_seconds: float,
+        max_age_seconds: float = 60.0,
+    ) -> None:
+        self._host, self._port, self._kind = host, port, kind
+        self._timeout = timeout_seconds
+        self._max_age = max_age_seconds
+        self._resolved_seconds = 0.0
+
+    def connect(self) -> socket.socket:
+        """A connected socket with the timeout set. Raises SinkDown naming the address and why."""
+        deadline = time.monotonic() + self._timeout
+        why: Exception | str = "the name has no address"
+        for family, address in self._resolve():
+            sock = socket.socket(family, self._kind)
+            try:
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+                sock.connect(address)
+                sock.settimeout(self._timeout)
+            except OSError as error:
+                sock.close()
+                why = error
+                continue
+            return sock
+        raise SinkDown(f"cannot connect to {self}: {why}")
+
+    def moved(self, sock: socket.socket) -> bool:
+        """Whether the name, looked up again once it is old enough, no longer has the socket's peer.
+
+        A lookup that fails leaves the connection alone.
+        """
+        if time.monotonic() - self._resolved_seconds < self._max_age:
+            return False
+        try:
+            peer = sock.getpeername()
+            return all(address[:2] != peer[:2] for _, address in self._resolve())
+        except SinkDown:
+            self._resolved_seconds = time.monotonic()
+            return False
+        except OSError:  # no peer any more
+            return True
+
+    def __str__(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'udp' if self._kind is socket.SOCK_DGRAM else 'tcp'}://{host}:{self._port}"
+
+    def _resolve(self) -> list[_Address]:
+        try:
+            found = self._lookup(socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = self._lookup_name()
+        self._resolved_seconds = time.monotonic()
+        return found
+
+    def _lookup(self, flags: int = 0) -> list[_Address]:
+        # As in Go, an address without a host is this host.
+        host = self._host or "localhost"
+        found = socket.getaddrinfo(host, self._port, type=self._kind, flags=flags)
+        return [(family, address) for family, _, _, _, address in found]
+
+    def _lookup_name(self) -> list[_Address]:
+        """Look the name up in a thread of its own: the resolver knows no deadline of ours."""
+        found: list[_Address] = []
+        failed: list[Exception] = []
+
+        def look_up() -> None:
+            try:
+                found.extend(self._lookup())
+            except (OSError, UnicodeError) as error:  # gaierror is an OSError
+                failed.append(error)
+
+        thread = threading.Thread(target=look_up, name=f"resolve {self._host}", daemon=True)
+        thread.start()
+        thread.join(self._timeout)
+        if failed:
+            raise SinkDown(f"cannot resolve {self._host}: {failed[0]}")
+        if thread.is_alive():
+            raise SinkDown(f"cannot resolve {self._host}: no answer within {self._timeout:g} s")
+        return found
+
+
+def dial_unix(path: str, timeout_seconds: float) -> socket.socket:
+    """A connected stream socket on ``path``. Raises SinkDown naming it and why."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_seconds)
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise SinkDown(f"cannot connect to unix://{path}: {error}") from error
+    return sock
+
+
+def peer_closed(sock: socket.socket) -> bool:
+    """Whether the peer has closed its side or reset the connection. Never blocks; takes no data."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLRDHUP)
+    return any(
+        events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL)
+        for _, events in poll.poll(0)
+    )
+
+
+def await_delivery(sock: socket.socket, timeout_seconds: float) -> None:
+    """Wait until the peer's host has taken every byte written, which a returned write does not say.
+
+    Raises SinkDown when the peer closed meanwhile or has not taken them in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    pause = 0.0005
+    while _unsent_bytes(sock):
+        if peer_closed(sock):
+            break
+        if time.monotonic() > deadline:
+            raise SinkDown(f"{_unsent_bytes(sock)} bytes not taken within {timeout_seconds:g} s")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    if peer_closed(sock):
+        raise SinkDown("the peer closed the connection during a write")
+
+
+def _unsent_bytes(sock: socket.socket) -> int:
+    """Bytes the peer has not acknowledged (``SIOCOUTQ``, which is ``TIOCOUTQ``)."""
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])

@@ -1,0 +1,232 @@
+"""The ``gelf`` log driver: Docker's options, and a sink that sends to a Graylog input over UDP or TCP.
+
+Lines come from the journal, so a sink that is away costs nothing but time. The bytes are made in
+``logdrivers/codecs/gelf.py``; retrying is ``logdrivers/delivery.py``.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from logdrivers.block import Block
+from logdrivers.codecs.gelf import Datagrams, GelfEncoder
+from logdrivers.dial import Dialer, await_delivery, peer_closed
+from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
+from logdrivers.journaled import JournaledDriver
+from logdrivers.options import EXTRA_OPTIONS, check_known, go_quote
+
+__all__ = ["GelfAddress", "GelfDriver", "GelfTcpSink", "GelfUdpSink", "parse_address"]
+
+_CONNECT_SECONDS = 10.0
+_WRITE_SECONDS = 10.0
+#: Datagrams that go out in one go. A Graylog input's default socket buffer holds some 200 of a kilobyte;
+#: more at once, and the receiving kernel drops them unseen.
+_BURST = 64
+#: Messages per second, ours beside Docker's options: UDP has no way to say "slower".
+_RATE_OPTION = "gelf-udp-rate"
+_DEFAULT_RATE = 20_000
+_UDP_ONLY = ("gelf-compression-type", "gelf-compression-level")
+_TCP_ONLY = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
+_KNOWN = EXTRA_OPTIONS | {"gelf-address", _RATE_OPTION, *_UDP_ONLY, *_TCP_ONLY}
+_TRANSPORTS = ("tcp://", "tcp+tls://", "udp://", "unix://", "unixgram://")
+
+
+@dataclass(frozen=True, slots=True)
+class GelfAddress:
+    """Where messages go: ``udp`` or ``tcp``."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> GelfAddress:
+    """The ``gelf-address`` option. Raises OptionError in Docker's words."""
+    if not text:
+        raise OptionError("gelf-address is a required parameter")
+    if not text.startswith(_TRANSPORTS):
+        raise OptionError(f"gelf-address should be in form proto://address, got {text}")
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise OptionError(f"parse {go_quote(text)}: {error}") from None
+    if url.scheme not in ("udp", "tcp"):
+        raise OptionError("gelf: endpoint needs to be TCP or UDP")
+    if port is None:
+        raise OptionError("gelf: please provide gelf-address as proto://host:port")
+    if re.search(r"[\s<>\"]", url.netloc):
+        raise OptionError(f"parse {go_quote(text)}: invalid character in host name")
+    return GelfAddress(url.scheme, url.hostname or "", port)
+
+
+class GelfDriver(JournaledDriver):
+    """Docker's ``gelf``, with a journal before it."""
+
+    name = "gelf"
+
+    def validate(self, options: Mapping[str, str]) -> None:
+        """Refuse what Docker refuses, in its words, and templates and patterns that cannot work."""
+        address = parse_address(options.get("gelf-address", ""))
+        check_known(self.name, options, _KNOWN)
+        for key in _UDP_ONLY:
+            if key in options and address.scheme != "udp":
+                raise OptionError("compression is only supported on UDP")
+        for key in _TCP_ONLY:
+            if key in options:
+                _check_tcp_option(key, options[key], address)
+        _compression(options)
+        _rate(options)
+        super().validate(options)
+
+    def sink(self, info: Info) -> Sink:
+        """A sink to ``gelf-address``, not yet connected."""
+        address = parse_address(info.options.get("gelf-address", ""))
+        encoder = GelfEncoder(info)
+        if address.scheme == "tcp":
+            return GelfTcpSink(address, encoder)
+        compression, level = _compression(info.options)
+        return GelfUdpSink(address, encoder, Datagrams(encoder, compression, level), _rate(info.options))
+
+
+def _check_tcp_option(key: str, value: str, address: GelfAddress) -> None:
+    if address.scheme != "tcp":
+        raise OptionError(f"{go_quote(key)} is only valid for TCP")
+    if not re.fullmatch(r"\+?[0-9]+", value):
+        raise OptionError(f"{go_quote(key)} must be a positive integer")
+
+
+def _compression(options: Mapping[str, str]) -> tuple[str, int]:
+    kind = options.get("gelf-compression-type", "gzip")
+    if kind not in ("gzip", "zlib", "none"):
+        raise _unknown_value("gelf-compression-type", kind)
+    level = options.get("gelf-compression-level", "1")
+    if not re.fullmatch(r"-1|\+?0*[0-9]", level):
+        raise _unknown_value("gelf-compression-level", level)
+    return kind, int(level)
+
+
+def _rate(options: Mapping[str, str]) -> int:
+    rate = options.get(_RATE_OPTION, str(_DEFAULT_RATE))
+    if not re.fullmatch(r"[0-9]{1,9}", rate):
+        raise OptionError(f"{go_quote(_RATE_OPTION)} must be messages per second, 0 for no limit, got {rate}")
+    return int(rate)
+
+
+def _unknown_value(key: str, value: str) -> OptionError:
+    return OptionError(f"unknown value {go_quote(value)} for log opt {go_quote(key)} for gelf log driver")
+
+
+class GelfTcpSink:
+    """Frames over one connection; a batch counts as sent when the receiving host has it."""
+
+    def __init__(self, address: GelfAddress, encoder: GelfEncoder) -> None:
+        self._dialer = Dialer(address.host, address.port, socket.SOCK_STREAM, _CONNECT_SECONDS)
+        self._encoder = encoder
+        self._sock: socket.socket | None = None
+        self.empty_lines = 0  #: lines without text: GELF cannot carry them, Docker skips them
+
+    def send(self, blocks: Sequence[Block]) -> None:
+        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
+        before = self._encoder.empty_lines
+        data = b"".join([self._encoder.frames(block) for block in blocks])
+        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
+        try:
+            sock = self._connection()
+            sock.sendall(data)
+            await_delivery(sock, _WRITE_SECONDS)
+        except OSError as error:
+            self.close()
+            raise SinkDown(f"cannot write {len(data)} bytes to {self._dialer}: {error}") from error
+        except SinkDown:
+            self.close()
+            raise
+        self.empty_lines += empty
+
+    def _connection(self) -> socket.socket:
+        sock = self._sock
+        if sock is not None and (peer_closed(sock) or self._dialer.moved(sock)):
+            self.close()
+            sock = None
+        if sock is None:
+            sock = self._sock = self._dialer.connect()
+            sock.settimeout(_WRITE_SECONDS)
+        return sock
+
+    def close(self) -> None:
+        """Give up the connection at once."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+class GelfUdpSink:
+    """Datagrams in small bursts, below a rate the receiver's buffer can take."""
+
+    def __init__(
+        self, address: GelfAddress, encoder: GelfEncoder, datagrams: Datagrams, rate: int = _DEFAULT_RATE
+    ) -> None:
+        self._dialer = Dialer(address.host, address.port, socket.SOCK_DGRAM, _CONNECT_SECONDS)
+        self._encoder = encoder
+        self._datagrams = datagrams
+        self._burst_seconds = _BURST / rate if rate else 0.0
+        self._next_seconds = 0.0
+        self._sock: socket.socket | None = None
+        self.empty_lines = 0  #: lines without text: GELF cannot carry them, Docker skips them
+
+    def send(self, blocks: Sequence[Block]) -> None:
+        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``)."""
+        empty, too_large = self._encoder.empty_lines, self._datagrams.too_large
+        datagrams = [datagram for block in blocks for datagram in self._datagrams.encode(block)]
+        try:
+            if self._sock is not None and self._dialer.moved(self._sock):
+                self.close()
+            if self._sock is None:
+                self._sock = self._dialer.connect()
+                self._sock.setblocking(False)
+            for start in range(0, len(datagrams), _BURST):
+                self._pace()
+                self._burst(self._sock, datagrams[start : start + _BURST])
+        except OSError as error:
+            self._encoder.empty_lines, self._datagrams.too_large = empty, too_large
+            self.close()
+            raise SinkDown(f"cannot send to {self._dialer}: {error}") from error
+        except SinkDown:
+            self._encoder.empty_lines, self._datagrams.too_large = empty, too_large
+            self.close()
+            raise
+        self.empty_lines = self._encoder.empty_lines
+        if self._datagrams.too_large > too_large:
+            raise Rejected("too_large", self._datagrams.too_large - too_large)
+
+    def _pace(self) -> None:
+        now = time.monotonic()
+        if self._next_seconds > now:
+            time.sleep(self._next_seconds - now)
+        self._next_seconds = max(self._next_seconds, now) + self._burst_seconds
+
+    def _burst(self, sock: socket.socket, datagrams: Sequence[bytes]) -> None:
+        send = sock.send
+        for datagram in datagrams:
+            try:
+                send(datagram)
+            except BlockingIOError:
+                if not select.select((), (sock,), (), _WRITE_SECONDS)[1]:
+                    raise SinkDown(f"no datagram taken for {self._dialer} in {_WRITE_SECONDS:g} s") from None
+                send(datagram)
+        # "Port unreachable" comes back behind the send it answers: ask now, not at the next line.
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, "the receiver's host answered that nobody takes datagrams there")
+
+    def close(self) -> None:
+        """Give up the socket at once."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
