@@ -8,7 +8,6 @@ understands. Digests and decompression are left to ``layers``.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from runtime.errors import BadRequest
+from runtime.inroot import open_in_root
 
 __all__ = ["ArchiveError", "extract"]
 
@@ -27,17 +27,12 @@ log = logging.getLogger(__name__)
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _METADATA = ".wh..wh."  # AUFS's own files, of no meaning to others
-_SYS_OPENAT2 = 437  # the same number on every architecture
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_IN_ROOT = 0x10
 _COPY_BYTES = 1 << 20
 _OPEN_DIRECTORIES = 64
 _DEEPEST = 256
 _XATTR = "SCHILY.xattr."
 # overlayfs's own attributes could make a lower layer point anywhere: they never come from an archive.
 _REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.")
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ArchiveError(BadRequest):
@@ -55,21 +50,6 @@ class _StrictInfo(tarfile.TarInfo):
             if type(error).__name__ in ("InvalidHeaderError", "TruncatedHeaderError"):
                 raise tarfile.ReadError(str(error)) from error
             raise
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def _open_in_root(root_fd: int, path: str, flags: int) -> int:
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    fd = int(
-        _libc.syscall(_SYS_OPENAT2, root_fd, os.fsencode(path or "."), ctypes.byref(how), ctypes.sizeof(how))
-    )
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return fd
 
 
 def extract(stream: IO[bytes], directory: Path) -> int:
@@ -136,7 +116,7 @@ class _Unpacking:
             self.parents.move_to_end(path)
             return fd
         try:
-            fd = _open_in_root(self.root_fd, path, os.O_DIRECTORY | os.O_RDONLY)
+            fd = open_in_root(self.root_fd, path, os.O_DIRECTORY | os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             fd = self._make_missing(path)
         self.parents[path] = fd
@@ -218,7 +198,7 @@ class _Unpacking:
     def _make_link(self, member: tarfile.TarInfo, fd: int, name: str) -> None:
         parent, _, target = _normal(member.linkname).rpartition("/")
         try:
-            source = _open_in_root(self.root_fd, parent, os.O_PATH | os.O_DIRECTORY)
+            source = open_in_root(self.root_fd, parent, os.O_PATH | os.O_DIRECTORY)
             try:
                 os.link(target, name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
             finally:
@@ -264,7 +244,7 @@ class _Unpacking:
         """Set the times of directories, which their entries have changed meanwhile."""
         for path, times in self.times.items():
             try:
-                fd = _open_in_root(self.root_fd, path, os.O_DIRECTORY | os.O_RDONLY)
+                fd = open_in_root(self.root_fd, path, os.O_DIRECTORY | os.O_RDONLY)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # a later member of the archive replaced it
             try:
