@@ -74,7 +74,9 @@ class Sampler:
         self._history_points = history_points
         self._targets: dict[str, Target] = {}
         self._ended: dict[str, Target] = {}
-        self._host = _HostTarget(self._layout, self.roots, History(history_points))
+        self._host = _HostTarget(
+            self._layout, self.roots, History(history_points), self.machine.memory.total_bytes
+        )
         self._pass = threading.Lock()
         self._opening = threading.RLock()
         self._online = self.machine.topology.cores
@@ -268,7 +270,8 @@ class Sampler:
 class _HostTarget:
     """The host's root cgroup, interfaces, disks and CPU time."""
 
-    def __init__(self, layout: Layout, roots: Roots, history: History) -> None:
+    def __init__(self, layout: Layout, roots: Roots, history: History, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
         self._cgroup = CgroupReader(layout, layout.everywhere("/"))
         self._stat = os.open(roots.proc / "stat", os.O_RDONLY | os.O_CLOEXEC)
         self._disks = os.open(roots.proc / "diskstats", os.O_RDONLY | os.O_CLOEXEC)
@@ -288,10 +291,12 @@ class _HostTarget:
         """Take the host's sample. Raises OSError or ValueError where ``/proc/stat`` cannot be read."""
         cpu = self.cpu()
         sample = self._cgroup.read(now_ns, self.latest)
+        memory = sample.memory and replace(sample.memory, limit_bytes=self._memory_bytes)
         self.previous, self.latest = (
             self.latest,
             replace(
                 sample,
+                memory=memory,
                 interfaces=parse_net_dev(self._net.read_bytes()),
                 disks=parse_diskstats(_whole(self._disks)),
                 host_cpu_seconds=cpu.total_seconds,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["HostCpu", "Topology", "parse_cpuinfo", "parse_stat"]
+__all__ = ["HostCpu", "Topology", "parse_boot", "parse_cpuinfo", "parse_stat"]
 
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_HERTZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,19 @@ def parse_stat(data: bytes) -> HostCpu:
         raise ValueError(f"{data[:40]!r}: expected a line of cpu and seven numbers")
     user, nice, system, idle, iowait, irq, softirq = map(int, words[1:8])
     return HostCpu(
-        (user + nice + system + idle + iowait + irq + softirq) * _TICK,
-        (user + nice) * _TICK,
-        (system + irq + softirq) * _TICK,
+        (user + nice + system + idle + iowait + irq + softirq) / _HERTZ,
+        (user + nice) / _HERTZ,
+        (system + irq + softirq) / _HERTZ,
         sum(line.startswith(b"cpu") for line in lines[1:]),
     )
+
+
+def parse_boot(data: bytes) -> int:
+    """When the host was booted, in seconds since the epoch, from ``/proc/stat``; 0 if it is not there."""
+    for line in data.splitlines():
+        if line.startswith(b"btime "):
+            return int(line[6:])
+    return 0
 
 
 def parse_cpuinfo(data: bytes) -> Topology:

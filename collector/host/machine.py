@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.host.cpu import Topology, parse_cpuinfo
+from collector.host.cpu import Topology, parse_boot, parse_cpuinfo
 from collector.host.memory import HostMemory, parse_meminfo
 from collector.roots import Roots
 
@@ -23,6 +23,7 @@ class Machine:
     boot_id: str
     kernel_version: str
     os_version: str
+    boot_ns: int  #: when the host was booted, 0 where ``/proc/stat`` does not say
     topology: Topology
     memory: HostMemory
 
@@ -38,6 +39,7 @@ def read_machine(roots: Roots) -> Machine:
         _text(roots.proc / "sys/kernel/random/boot_id"),
         kernel or uname.release,
         _pretty_name(roots.root / "etc/os-release"),
+        parse_boot((roots.proc / "stat").read_bytes()) * 1_000_000_000,
         parse_cpuinfo((roots.proc / "cpuinfo").read_bytes()),
         parse_meminfo((roots.proc / "meminfo").read_bytes()),
     )

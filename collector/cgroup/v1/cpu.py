@@ -14,7 +14,7 @@ from collector.sample import Cpu
 
 __all__ = ["CpuReader", "parse_percpu", "parse_throttling", "parse_user_system"]
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
+_HERTZ = os.sysconf("SC_CLK_TCK")
 
 _THROTTLING = FlatKeys(b"nr_periods", b"nr_throttled", b"throttled_time", b"nr_bursts", b"burst_time")
 _USER_SYSTEM = FlatKeys(b"user", b"system")
@@ -23,7 +23,7 @@ _USER_SYSTEM = FlatKeys(b"user", b"system")
 def parse_user_system(data: bytes) -> tuple[float | None, float | None]:
     """``cpuacct.stat`` (ticks) as seconds of user and system time."""
     user, system = _USER_SYSTEM.values(data)
-    return None if user is None else user * TICK, None if system is None else system * TICK
+    return None if user is None else user / _HERTZ, None if system is None else system / _HERTZ
 
 
 def parse_percpu(data: bytes) -> tuple[float, ...]:

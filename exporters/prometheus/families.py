@@ -1,0 +1,310 @@
+"""The one table of container and machine series: name, type, help, where the value comes from, unit.
+
+Names, types and units are cAdvisor's wherever cAdvisor has the series; below ``BEYOND`` are ours. The
+writer (``exposition.py``) knows no names of its own, and documentation and tests read this table.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = ["BEYOND", "FAMILIES", "Family", "Kind"]
+
+
+class Kind(enum.StrEnum):
+    """The types of text format 0.0.4 that are used here."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One series a container (or interface, device, disk, the machine) has. Rows of one name are adjacent.
+
+    ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``tasks``, ``interface``,
+    ``device`` name the parts of ``collector/sample.py``; ``disk`` and ``filesystem`` exist for the host
+    alone; ``container`` comes from discovery; ``machine`` and ``scrape`` have no container's labels.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    source: str
+    unit: str = ""
+    labels: str = ""  #: rendered labels besides the container's own
+    default: int | None = None  #: the value where the kernel has none; None leaves the series out
+
+    @property
+    def group(self) -> str:
+        """The first part of ``source``."""
+        return self.source.partition(".")[0]
+
+    @property
+    def field(self) -> str:
+        """The rest of ``source``."""
+        return self.source.partition(".")[2]
+
+
+def _counter(name: str, source: str, text: str, unit: str = "", labels: str = "") -> Family:
+    return Family(name, Kind.COUNTER, text, source, unit, labels)
+
+
+def _gauge(
+    name: str, source: str, text: str, unit: str = "", labels: str = "", default: int | None = None
+) -> Family:
+    return Family(name, Kind.GAUGE, text, source, unit, labels, default)
+
+
+_ALWAYS = (
+    _gauge("container_last_seen", "container.last_seen", "When the container was last seen running.", "s"),
+    _gauge(
+        "container_health_state",
+        "container.health",
+        "Result of the health check: 1 healthy, 0 starting or unhealthy, -1 no health check.",
+    ),
+    _gauge("container_start_time_seconds", "container.started", "When the container was started.", "s"),
+    _gauge("container_creation_time_seconds", "container.created", "When the container was created.", "s"),
+)
+
+_SPEC = (
+    _gauge("container_spec_cpu_period", "cpu.period_us", "Length of a CFS period in microseconds.", "us"),
+    _gauge("container_spec_cpu_quota", "cpu.quota_us", "CPU time allowed per CFS period.", "us"),
+    _gauge("container_spec_cpu_shares", "cpu.shares", "CPU share relative to other containers."),
+    _gauge("container_spec_memory_limit_bytes", "memory.limit_bytes", "Memory limit, 0 if none.", "B", "", 0),
+    _gauge(
+        "container_spec_memory_swap_limit_bytes",
+        "memory.swap_limit_bytes",
+        "Swap limit, 0 if none: memory and swap on cgroup v1, swap alone on v2.",
+        "B",
+        "",
+        0,
+    ),
+    _gauge(
+        "container_spec_memory_reservation_limit_bytes",
+        "memory.reservation_bytes",
+        "Memory reservation, 0 if none.",
+        "B",
+        "",
+        0,
+    ),
+)
+
+_CPU = (
+    _counter("container_cpu_user_seconds_total", "cpu.user_seconds", "CPU time in user mode.", "s"),
+    _counter("container_cpu_system_seconds_total", "cpu.system_seconds", "CPU time in the kernel.", "s"),
+    _counter("container_cpu_usage_seconds_total", "cpu.usage_seconds", "CPU time used.", "s", 'cpu="total"'),
+    _counter("container_cpu_cfs_periods_total", "cpu.periods", "CFS periods that have passed."),
+    _counter("container_cpu_cfs_throttled_periods_total", "cpu.throttled_periods", "CFS periods cut short."),
+    _counter(
+        "container_cpu_cfs_throttled_seconds_total",
+        "cpu.throttled_seconds",
+        "Time the container was kept from running by its quota.",
+        "s",
+    ),
+    _counter("container_cpu_cfs_burst_periods_total", "cpu.burst_periods", "CFS periods with a burst."),
+    _counter("container_cpu_cfs_burst_seconds_total", "cpu.burst_seconds", "CPU time above quota.", "s"),
+)
+
+_FAULTS = "container_memory_failures_total"
+_FAULTS_HELP = "Page faults."
+
+_MEMORY = (
+    _gauge("container_memory_usage_bytes", "memory.usage_bytes", "Memory in use, page cache included.", "B"),
+    _gauge(
+        "container_memory_working_set_bytes",
+        "memory.working_set_bytes",
+        "Memory in use without inactive page cache.",
+        "B",
+    ),
+    _gauge("container_memory_rss", "memory.rss_bytes", "Anonymous memory.", "B"),
+    _gauge("container_memory_cache", "memory.cache_bytes", "Page cache.", "B"),
+    _gauge("container_memory_mapped_file", "memory.mapped_file_bytes", "Memory-mapped files.", "B"),
+    _gauge("container_memory_swap", "memory.swap_bytes", "Swap in use.", "B", "", 0),
+    _gauge("container_memory_max_usage_bytes", "memory.max_usage_bytes", "Highest memory usage.", "B", "", 0),
+    _gauge("container_memory_kernel_usage", "memory.kernel_bytes", "Kernel memory.", "B"),
+    _counter("container_memory_failcnt", "memory.failures", "Times the memory limit was hit."),
+    _gauge(
+        "container_memory_total_active_file_bytes",
+        "memory.active_file_bytes",
+        "Page cache on the active list.",
+        "B",
+    ),
+    _gauge(
+        "container_memory_total_inactive_file_bytes",
+        "memory.inactive_file_bytes",
+        "Page cache on the inactive list.",
+        "B",
+    ),
+    _counter(_FAULTS, "memory.own_page_faults", _FAULTS_HELP, "", 'failure_type="pgfault",scope="container"'),
+    _counter(_FAULTS, "memory.page_faults", _FAULTS_HELP, "", 'failure_type="pgfault",scope="hierarchy"'),
+    _counter(
+        _FAULTS,
+        "memory.own_major_page_faults",
+        _FAULTS_HELP,
+        "",
+        'failure_type="pgmajfault",scope="container"',
+    ),
+    _counter(
+        _FAULTS,
+        "memory.major_page_faults",
+        _FAULTS_HELP,
+        "",
+        'failure_type="pgmajfault",scope="hierarchy"',
+    ),
+    _counter("container_memory_events_high_total", "memory.high_events", "Times memory.high throttled it."),
+    _counter("container_memory_events_max_total", "memory.max_events", "Times memory.max made it reclaim."),
+    _gauge("container_memory_file_dirty_bytes", "stat.file_dirty", "Page cache to be written.", "B"),
+    _gauge("container_memory_file_writeback_bytes", "stat.file_writeback", "Page cache being written.", "B"),
+    _counter("container_memory_pgscan_total", "stat.pgscan", "Pages looked at by reclaim."),
+    _counter("container_memory_pgsteal_total", "stat.pgsteal", "Pages reclaimed."),
+    _counter(
+        "container_memory_workingset_refault_file_total",
+        "stat.workingset_refault_file",
+        "Pages of files read back soon after they were reclaimed.",
+    ),
+    _counter(
+        "container_memory_workingset_refault_anon_total",
+        "stat.workingset_refault_anon",
+        "Anonymous pages swapped in soon after they were reclaimed.",
+    ),
+)
+
+_DISK = (
+    _gauge("container_fs_usage_bytes", "filesystem.used_bytes", "Bytes in use on the file system.", "B"),
+    _gauge("container_fs_limit_bytes", "filesystem.capacity_bytes", "Size of the file system.", "B"),
+    _gauge("container_fs_inodes_total", "filesystem.inodes", "Inodes of the file system."),
+    _gauge("container_fs_inodes_free", "filesystem.inodes_free", "Inodes not in use."),
+)
+
+_OPERATION = 'operation="%s"'
+
+_DISK_IO = (
+    _counter("container_fs_reads_bytes_total", "device.read_bytes", "Bytes read.", "B"),
+    _counter("container_fs_reads_bytes_total", "disk.read_bytes", "Bytes read.", "B"),
+    _counter("container_fs_writes_bytes_total", "device.write_bytes", "Bytes written.", "B"),
+    _counter("container_fs_writes_bytes_total", "disk.write_bytes", "Bytes written.", "B"),
+    _counter("container_fs_reads_total", "device.reads", "Reads completed."),
+    _counter("container_fs_reads_total", "disk.reads", "Reads completed."),
+    _counter("container_fs_writes_total", "device.writes", "Writes completed."),
+    _counter("container_fs_writes_total", "disk.writes", "Writes completed."),
+    _counter("container_fs_sector_reads_total", "disk.sectors_read", "Sectors of 512 bytes read."),
+    _counter("container_fs_sector_writes_total", "disk.sectors_written", "Sectors of 512 bytes written."),
+    _counter("container_fs_reads_merged_total", "disk.reads_merged", "Reads merged with others."),
+    _counter("container_fs_writes_merged_total", "disk.writes_merged", "Writes merged with others."),
+    _counter("container_fs_read_seconds_total", "disk.read_seconds", "Time spent reading.", "s"),
+    _counter("container_fs_write_seconds_total", "disk.write_seconds", "Time spent writing.", "s"),
+    _gauge("container_fs_io_current", "disk.io_current", "I/O requests in flight."),
+    _counter("container_fs_io_time_seconds_total", "disk.io_seconds", "Time with I/O in flight.", "s"),
+    _counter(
+        "container_fs_io_time_weighted_seconds_total",
+        "disk.io_weighted_seconds",
+        "Time with I/O in flight, times the requests in flight.",
+        "s",
+    ),
+    _counter(
+        "container_blkio_device_usage_total",
+        "device.read_bytes",
+        "Bytes of block I/O by device and operation.",
+        "B",
+        _OPERATION % "Read",
+    ),
+    _counter(
+        "container_blkio_device_usage_total",
+        "device.write_bytes",
+        "Bytes of block I/O by device and operation.",
+        "B",
+        _OPERATION % "Write",
+    ),
+)
+
+
+def _network(direction: str, short: str, verb: str) -> tuple[Family, ...]:
+    name = f"container_network_{direction}"
+    return (
+        _counter(f"{name}_bytes_total", f"interface.{short}_bytes", f"Bytes {verb}.", "B"),
+        _counter(f"{name}_packets_total", f"interface.{short}_packets", f"Packets {verb}."),
+        _counter(f"{name}_errors_total", f"interface.{short}_errors", f"Errors while packets were {verb}."),
+        _counter(
+            f"{name}_packets_dropped_total",
+            f"interface.{short}_dropped",
+            f"Packets dropped that should have been {verb}.",
+        ),
+    )
+
+
+_NETWORK = (*_network("receive", "rx", "received"), *_network("transmit", "tx", "sent"))
+
+_EVENTS = (
+    _counter("container_oom_events_total", "container.oom_kills", "Processes killed for want of memory."),
+)
+
+
+def _pressure(resource: str) -> tuple[Family, ...]:
+    name = f"container_pressure_{resource}"
+    return (
+        _counter(
+            f"{name}_waiting_seconds_total",
+            f"pressure.{resource}.some_seconds",
+            f"Time some task waited for {resource}.",
+            "s",
+        ),
+        _counter(
+            f"{name}_stalled_seconds_total",
+            f"pressure.{resource}.full_seconds",
+            f"Time all tasks waited for {resource}.",
+            "s",
+        ),
+    )
+
+
+_PRESSURE = (*_pressure("cpu"), *_pressure("memory"), *_pressure("io"))
+
+_PROCESS = (
+    _gauge("container_threads", "tasks.pids", "Tasks, which are processes and threads."),
+    _gauge("container_threads_max", "tasks.pids_limit", "Limit of tasks, 0 if none.", "", "", 0),
+)
+
+#: Series cAdvisor does not have.
+BEYOND = (
+    _gauge("container_state", "container.state", "1 for the state the container is in."),
+    _gauge("container_exit_code", "container.exit_code", "Exit code of the last run."),
+    _counter("container_restarts_total", "container.restarts", "Times the engine restarted it."),
+    _counter(
+        "container_oom_kills_total",
+        "container.oom_kills",
+        "Processes killed for want of memory, until the end.",
+    ),
+    _gauge("container_info", "container.info", "What does not change while the container exists."),
+)
+
+_META = (
+    _gauge("container_scrape_error", "scrape.container_error", "1 if a container's counter failed."),
+    _gauge("machine_scrape_error", "scrape.machine_error", "1 if the machine's data failed."),
+    _gauge("cadvisor_version_info", "scrape.version", "Versions of the kernel, the system and the agent."),
+)
+
+_MACHINE = (
+    _gauge("machine_cpu_cores", "machine.cores", "Logical CPUs."),
+    _gauge("machine_cpu_physical_cores", "machine.physical_cores", "CPU cores."),
+    _gauge("machine_cpu_sockets", "machine.sockets", "CPU sockets."),
+    _gauge("machine_memory_bytes", "machine.memory_bytes", "Memory installed.", "B"),
+    _gauge("machine_swap_bytes", "machine.swap_bytes", "Swap available.", "B"),
+)
+
+FAMILIES: tuple[Family, ...] = (
+    *_ALWAYS,
+    *_SPEC,
+    *_CPU,
+    *_MEMORY,
+    *_DISK,
+    *_DISK_IO,
+    *_NETWORK,
+    *_EVENTS,
+    *_PRESSURE,
+    *_PROCESS,
+    *BEYOND,
+    *_META,
+    *_MACHINE,
+)

@@ -1,0 +1,65 @@
+"""``GET /metrics``: container, host and own series, fresh, compressed, and filtered where asked.
+
+Rendering runs in a thread so that a large page does not hold up whoever else shares the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from isal import igzip
+
+from collector.sampler import Sampler
+from exporters.prometheus.exposition import CONTENT_TYPE, Exposition
+from exporters.prometheus.self_metrics import SelfMetrics
+
+__all__ = ["routes"]
+
+#: Below this a compressed answer saves nothing.
+_COMPRESS_FROM = 1400
+
+
+def routes(
+    app: web.Application,
+    exposition: Exposition,
+    sampler: Sampler,
+    self_metrics: SelfMetrics | None = None,
+    max_age: float = 1.0,
+) -> None:
+    """Add ``GET /metrics`` to an application.
+
+    ``?name=FAMILY`` (or ``name[]``, any number of times) leaves only those families of container and
+    host series and none of our own. A sampling pass is made when the newest is older than ``max_age``.
+    """
+
+    def page(names: frozenset[str], compress: bool) -> bytes:
+        sampler.sample_if_older(max_age)
+        body = exposition.render(names=names)
+        if self_metrics is not None and not names:
+            body += self_metrics.text()
+        if compress and len(body) >= _COMPRESS_FROM:
+            compressed: bytes = igzip.compress(body, 1)
+            return compressed
+        return body
+
+    async def metrics(request: web.Request) -> web.Response:
+        names = frozenset(request.query.getall("name", []) + request.query.getall("name[]", []))
+        compress = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        body = await asyncio.to_thread(page, names, compress)
+        headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
+        if compress and body[:2] == b"\x1f\x8b":
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=body, headers=headers)
+
+    app.router.add_get("/metrics", metrics)
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110, 12.5.3)."""
+    for item in header.lower().split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip() in ("gzip", "x-gzip", "*"):
+            quality = parameters.replace(" ", "")
+            return quality not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

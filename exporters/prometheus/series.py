@@ -1,0 +1,228 @@
+"""The series of one container: their label text, rendered once, and their values, read anew each scrape.
+
+Values come out as one flat list, in the order of the rows, without the absent ones. While the same rows
+are present the label text is used again; ``exposition.py`` puts lists together to a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+from operator import attrgetter
+from typing import Any
+
+from collector.container import Container
+from collector.sample import BlockIO, Sample
+from collector.sampler import HOST
+from exporters.prometheus.families import FAMILIES, Family, Kind
+from exporters.prometheus.labels import render
+
+__all__ = ["Entry", "Number", "Row", "rows_of"]
+
+Number = int | float
+#: A series: the number of its family's row in the table, and its line up to the value.
+Row = tuple[int, str]
+
+#: Rows a container keeps after its end: what was counted is still true, what was used is not.
+_AFTER_END = frozenset(
+    {"container.last_seen", "container.state", "container.exit_code", "container.info", "container.started"}
+)
+
+
+def rows_of(group: str) -> tuple[int, ...]:
+    """The numbers of a group's rows in the table."""
+    return tuple(number for number, family in enumerate(FAMILIES) if family.group == group)
+
+
+def _getter(rows: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(FAMILIES[row].field for row in rows))
+
+
+_CONTAINER = rows_of("container")
+_CPU, _MEMORY, _STAT = rows_of("cpu"), rows_of("memory"), rows_of("stat")
+_PRESSURE, _TASKS = rows_of("pressure"), rows_of("tasks")
+_INTERFACE, _DEVICE = rows_of("interface"), rows_of("device")
+_FIXED = (*_CONTAINER, *_CPU, *_MEMORY, *_STAT, *_PRESSURE, *_TASKS)
+
+_get_cpu, _get_memory, _get_tasks = _getter(_CPU), _getter(_MEMORY), _getter(_TASKS)
+_get_interface, _get_device = _getter(_INTERFACE), _getter(_DEVICE)
+_NO_CPU, _NO_MEMORY = (None,) * len(_CPU), (None,) * len(_MEMORY)
+_NO_STAT, _NO_PRESSURE = (None,) * len(_STAT), (None,) * len(_PRESSURE)
+_STAT_KEYS = tuple(FAMILIES[row].field for row in _STAT)
+_RESOURCES = tuple(dict.fromkeys(FAMILIES[row].field.partition(".")[0] for row in _PRESSURE))
+_USAGE_ROW = next(row for row in _CPU if FAMILIES[row].source == "cpu.usage_seconds")
+
+#: Positions in the fixed part whose absent value is a number, where their controller is there at all.
+_DEFAULTS = tuple(
+    (position, FAMILIES[row].default, FAMILIES[row].group)
+    for position, row in enumerate(_FIXED)
+    if FAMILIES[row].default is not None
+)
+_MEMORY_DEFAULTS = tuple((p, d) for p, d, group in _DEFAULTS if group == "memory")
+_TASK_DEFAULTS = tuple((p, d) for p, d, group in _DEFAULTS if group == "tasks")
+_PIDS = _FIXED.index(_TASKS[0])
+
+
+def _stays(family: Family) -> bool:
+    return family.kind is Kind.COUNTER or family.source in _AFTER_END
+
+
+_FIXED_STAYS = tuple(_stays(FAMILIES[row]) for row in _FIXED)
+
+
+class Entry:
+    """One container's part of the page."""
+
+    __slots__ = ("_base", "_container", "_present", "_shape", "rows", "values")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.values: list[Number] = []
+        self._base = ""
+        self._container: Container | None = None
+        self._present: list[bool] = []
+        self._shape: object = None
+
+    def update(
+        self,
+        container: Container,
+        base: Callable[[Container], str],
+        sample: Sample | None,
+        last_seen: int | None,
+        running: bool,
+        device_name: Callable[[str], str],
+    ) -> bool:
+        """Take the newest values; true when the set of series is another than before."""
+        shape: tuple[object, ...] = (running,)
+        raw: list[Number | None] = _lifecycle(container, sample, last_seen)
+        if sample is not None and last_seen is not None:
+            raw += _fixed_values(sample)
+            _put_defaults(raw, sample)
+            per_cpu = sample.cpu.per_cpu_seconds if sample.cpu else ()
+            if per_cpu:
+                raw[_FIXED.index(_USAGE_ROW)] = None  # never both, or sums would be double
+                raw += per_cpu
+            for interface in sample.interfaces:
+                raw += _get_interface(interface)
+            for device in sample.block_io:
+                raw += _get_device(device)
+            shape = (
+                running,
+                len(per_cpu),
+                [interface.name for interface in sample.interfaces],
+                [device.device for device in sample.block_io],
+            )
+        present = [value is not None for value in raw]
+        if not running:
+            present[: len(_FIXED)] = map(_both, present, _FIXED_STAYS)
+        self.values = list(compress(raw, present))  # type: ignore[arg-type]
+        if container is self._container and present == self._present and shape == self._shape:
+            return False
+        if container is not self._container:
+            self._container, self._base = container, base(container)
+        self._present, self._shape = present, shape
+        self.rows = list(compress(self._all_rows(container, sample, len(raw), device_name), present))
+        return True
+
+    def _all_rows(
+        self, container: Container, sample: Sample | None, count: int, device_name: Callable[[str], str]
+    ) -> list[Row]:
+        rows = [self._row(row, _own_labels(container, FAMILIES[row])) for row in _FIXED]
+        if sample is None or count <= len(_CONTAINER):
+            return rows[:count]
+        if sample.cpu:
+            rows += [
+                self._row(_USAGE_ROW, f'cpu="cpu{number:02d}"', False)
+                for number in range(len(sample.cpu.per_cpu_seconds))
+            ]
+        for interface in sample.interfaces:
+            label = render({"interface": interface.name})
+            rows += [self._row(row, label) for row in _INTERFACE]
+        for device in sample.block_io:
+            rows += [self._row(row, _device_labels(row, device, device_name)) for row in _DEVICE]
+        return rows
+
+    def _row(self, row: int, further: str, fixed: bool = True) -> Row:
+        family = FAMILIES[row]
+        labels = [part for part in (self._base, family.labels if fixed else "", further) if part]
+        return row, f"{family.name}{{{','.join(labels)}}} "
+
+
+def _both(left: bool, right: bool) -> bool:
+    return left and right
+
+
+def _lifecycle(container: Container, sample: Sample | None, last_seen: int | None) -> list[Number | None]:
+    """Values of the ``container`` rows, in the table's order; the host only runs, it has no engine."""
+    if container.id == HOST:
+        seen = {"last_seen": last_seen, "started": container.started_ns // 1_000_000_000 or None}
+        return [seen.get(FAMILIES[row].field) for row in _CONTAINER]
+    kills = sample.memory.oom_kills if sample and sample.memory else None
+    if container.oom_killed:
+        kills = max(kills or 0, 1)
+    values: dict[str, Number | None] = {
+        "last_seen": last_seen,
+        "health": {"healthy": 1, "": -1}.get(container.health, 0),
+        "started": container.started_ns // 1_000_000_000 or None,
+        "created": container.created_ns // 1_000_000_000 or None,
+        "oom_kills": kills,
+        "state": 1,
+        "exit_code": container.exit_code,
+        "restarts": container.restarts,
+        "info": 1,
+    }
+    return [values[FAMILIES[row].field] for row in _CONTAINER]
+
+
+def _fixed_values(sample: Sample) -> list[Number | None]:
+    cpu, memory = sample.cpu, sample.memory
+    values: list[Number | None] = [
+        *(_get_cpu(cpu) if cpu else _NO_CPU),
+        *(_get_memory(memory) if memory else _NO_MEMORY),
+    ]
+    if memory and memory.stat:
+        values += map(memory.stat.get, _STAT_KEYS)
+    else:
+        values += _NO_STAT
+    if sample.pressure:
+        for resource in _RESOURCES:
+            pressure = sample.pressure.get(resource)
+            values += (pressure.some_seconds, pressure.full_seconds) if pressure else (None, None)
+    else:
+        values += _NO_PRESSURE
+    values += _get_tasks(sample)
+    return values
+
+
+def _put_defaults(raw: list[Number | None], sample: Sample) -> None:
+    if sample.memory:
+        for position, default in _MEMORY_DEFAULTS:
+            if raw[position] is None:
+                raw[position] = default
+    if raw[_PIDS] is not None:
+        for position, default in _TASK_DEFAULTS:
+            if raw[position] is None:
+                raw[position] = default
+
+
+def _own_labels(container: Container, family: Family) -> str:
+    if family.source == "container.state":
+        return render({"state": container.state})
+    if family.source == "container.info":
+        info: Mapping[str, str] = {
+            "container_id": container.id,
+            "image_id": container.image_id,
+            "engine": container.engine,
+            "log_driver": container.log.driver,
+            "network_mode": container.network_mode,
+        }
+        return render(info)
+    return ""
+
+
+def _device_labels(row: int, device: BlockIO, device_name: Callable[[str], str]) -> str:
+    name = device_name(device.device)
+    if FAMILIES[row].name != "container_blkio_device_usage_total":
+        return render({"device": name})
+    major, _, minor = device.device.partition(":")
+    return render({"device": name, "major": major, "minor": minor})
