@@ -59,7 +59,8 @@ class Capacity:
             )
         ]
         weight = any((cgroup_root / "blkio" / f"blkio.{kind}weight").exists() for kind in ("", "bfq."))
-        return cls(os.cpu_count() or 1, cpus, mems, False, *exists, weight)
+        memory, swap, pids, cfs = exists
+        return cls(os.cpu_count() or 1, cpus, mems, False, memory, swap, pids, cfs, weight)
 
 
 def check_limits(host: HostConfig, capacity: Capacity) -> tuple[HostConfig, list[str]]:
@@ -258,7 +259,7 @@ def _throttles(devices: Sequence[ThrottleDevice]) -> list[dict[str, int]]:
 
 def _block_device(path: str) -> dict[str, int]:
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError as error:
         raise BadRequest(f"{path}: {(error.strerror or str(error)).lower()}") from error
     if not stat.S_ISBLK(found.st_mode):
@@ -267,5 +268,8 @@ def _block_device(path: str) -> dict[str, int]:
 
 
 _RLIMITS = frozenset(
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+    (
+        *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice"),
+        *("nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
+    )
 )
