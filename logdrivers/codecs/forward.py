@@ -26,6 +26,7 @@ __all__ = ["DecodeError", "Event", "ForwardDecoder", "ForwardEncoder", "Handshak
 
 _EMPTY_MAP = b"\x80"
 _NS = 1_000_000_000
+_PIECE = 256 << 10
 _IsalError = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
 
 
@@ -199,7 +200,7 @@ class ForwardDecoder:
 
     def __init__(self, max_message_bytes: int = 16 << 20) -> None:
         self._limit = max_message_bytes
-        self._unpacker = _unpacker(max_message_bytes)
+        self._unpacker = _unpacker(max_message_bytes + _PIECE)
         self._json: _JsonStream | None = None
         self._started = False
         self._fed = 0
@@ -232,9 +233,9 @@ class ForwardDecoder:
         return self._fed - int(self._unpacker.tell())
 
     def _unpack(self, data: bytes) -> Iterator[Message | Handshake]:
-        # The unpacker's own limit counts what it has not handed out yet: feed no more than that at once.
-        for start in range(0, len(data), self._limit):
-            piece = data[start : start + self._limit]
+        # The unpacker's own limit counts what it has not handed out yet: feed it in small pieces.
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
             self._unpacker.feed(piece)
             self._fed += len(piece)
             for value in self._unpacker:
@@ -265,7 +266,7 @@ class ForwardDecoder:
             data = _unzstd(data, self._limit)
         elif compressed != "text":
             raise DecodeError("malformed", f"compressed {compressed!r}, expected gzip, zstd or text")
-        unpacker = _unpacker(self._limit)
+        unpacker = _unpacker(max(len(data), 1))
         unpacker.feed(data)
         yield from unpacker
         if unpacker.tell() != len(data):

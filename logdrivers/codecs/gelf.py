@@ -20,7 +20,7 @@ from logdrivers.driver import Info
 from logdrivers.options import extra_attributes
 from logdrivers.tag import DEFAULT_TAG, render_tag
 
-__all__ = ["CHUNK_MAGIC", "MAX_CHUNKS", "Datagrams", "GelfEncoder", "TooLarge", "chunk"]
+__all__ = ["CHUNK_MAGIC", "MAX_CHUNKS", "Datagrams", "GelfEncoder", "TooLarge", "chunk", "escape"]
 
 CHUNK_MAGIC = b"\x1e\x0f"
 MAX_CHUNKS = 128
@@ -62,9 +62,9 @@ class GelfEncoder:
             if key:
                 extras[key if key.startswith("_") else "_" + key] = value
         #: What every message starts with, up to the text of the line.
-        self.prefix = b'{"version":"1.1","host":"%s","short_message":"' % _escape(_utf8(host))
+        self.prefix = b'{"version":"1.1","host":"%s","short_message":"' % escape(_utf8(host))
         self._extras = b"".join(
-            b',"%s":"%s"' % (_escape(_utf8(key)), _escape(_utf8(extras[key])))
+            b',"%s":"%s"' % (escape(_utf8(key)), escape(_utf8(extras[key])))
             for key in sorted(extras, key=_utf8)
         )
         #: Lines without text, which GELF cannot carry: skipped, as Docker does.
@@ -93,12 +93,12 @@ class GelfEncoder:
 
     def _lines(self, block: Block) -> Iterator[_Group]:
         if block.partial is not None:
-            texts = [_escape(block.data)]
+            texts = [escape(block.data)]
         elif _LINE_END in block.data:
-            texts = [_escape(line) for line in block.data.split(b"\n")[:-1]]
+            texts = [escape(line) for line in block.data.split(b"\n")[:-1]]
         else:
             # Newlines become a byte that no escape makes or touches; then the block is cut there.
-            texts = _escape(block.data.replace(b"\n", _LINE_END)).split(_LINE_END)
+            texts = escape(block.data.replace(b"\n", _LINE_END)).split(_LINE_END)
             texts.pop()
         yield _Group(texts, self._suffix(block.first_ns, block.stream))
 
@@ -115,7 +115,7 @@ class GelfEncoder:
                 suffix = self._suffix(record.time_ns, record.stream)
                 texts, last = [], line[at:]
                 if at < 0:
-                    yield _Group([_escape(record.log.removesuffix(b"\n"))], suffix)
+                    yield _Group([escape(record.log.removesuffix(b"\n"))], suffix)
                     continue
             text = line[8:at]
             if text.endswith(b"\\n") and (len(text) - len(text.rstrip(b"n").rstrip(b"\\"))) % 2 == 0:
@@ -135,8 +135,8 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _escape(data: bytes) -> bytes:
-    """As Go's encoding/json writes a string: json-file's escapes but for the tab."""
+def escape(data: bytes) -> bytes:
+    """The inside of a JSON string as Go's encoding/json writes it: json-file's escapes but for the tab."""
     escaped = json_file.escape(data)
     return _short_tabs(escaped) if b"\t" in data else escaped
 

@@ -10,7 +10,7 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -222,16 +222,26 @@ class NulFrames:
         self._pending: list[bytes] = []
         self._limit = limit
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The payloads completed by ``data``. Raises GelfError (``message_too_large``) past the limit."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The payloads completed by ``data``, whatever their size; to be exhausted before the next call.
+
+        Raises GelfError (``message_too_large``), behind them, once what is unfinished passes the limit.
+        """
         first, *more = data.split(b"\0")
         self._pending.append(first)
         self.pending_bytes += len(first)
-        if self.pending_bytes > self._limit or any(len(frame) > self._limit for frame in more):
+        if more:
+            more.insert(0, b"".join(self._pending))
+            last = more.pop()
+            self._pending, self.pending_bytes = [last], len(last)
+            for frame in more:
+                if frame and not frame.isspace():
+                    yield frame
+        if self.pending_bytes > self._limit:
             raise GelfError("message_too_large", f"a message of more than {self._limit} bytes")
-        if not more:
-            return []
-        frames = [b"".join(self._pending), *more]
-        last = frames.pop()
-        self._pending, self.pending_bytes = [last], len(last)
-        return [frame for frame in frames if frame and not frame.isspace()]
+
+    def take(self) -> bytes:
+        """What has no end yet, and will not get one: the sender closed."""
+        rest = b"".join(self._pending)
+        self._pending, self.pending_bytes = [], 0
+        return rest
