@@ -1,0 +1,123 @@
+"""The few Linux calls that Python's ``os`` lacks: prctl, hole punching, pipe sizes, exit status by pidfd.
+
+Each is one thin function over libc or one ioctl; every error is an OSError with the kernel's number.
+What they are used for is the business of the spool, the shim and the template.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+__all__ = [
+    "die_with_parent",
+    "exit_status_of",
+    "pipe_pending",
+    "process_start",
+    "punch_hole",
+    "set_child_subreaper",
+    "set_pipe_size",
+    "set_process_name",
+    "trim_heap",
+]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+_F_SETPIPE_SZ = 1031
+_FIONREAD = 0x541B
+_SIGKILL = 9
+#: ``_IOWR(0xFF, 11, struct pidfd_info)`` with the 64-byte first version of the structure (linux/pidfd.h).
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_INFO_EXIT_CODE_OFFSET = 60
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of every orphan among this process's descendants."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Have the kernel SIGKILL this process when the thread that forked it ends."""
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def set_process_name(name: str) -> None:
+    """Set what ``ps -o comm`` shows (15 bytes at most; the rest is cut)."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(_PR_SET_NAME, ctypes.addressof(text))
+
+
+def punch_hole(fd: int, start: int, length: int) -> None:
+    """Give the pages of ``[start, start + length)`` back without changing the file's size."""
+    if _libc.fallocate(fd, _FALLOC_PUNCH_HOLE_KEEP_SIZE, start, length) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"punch a hole of {length} bytes at {start}: {os.strerror(number)}")
+
+
+def trim_heap() -> None:
+    """Give free heap pages back to the kernel (glibc; elsewhere nothing happens)."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def set_pipe_size(fd: int, size: int) -> int:
+    """Ask for a pipe of ``size`` bytes, halving until the kernel agrees; returns the size it has."""
+    while size > 65536:
+        try:
+            return fcntl.fcntl(fd, _F_SETPIPE_SZ, size)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY, errno.ENOMEM):
+                raise
+            size //= 2
+    return 65536
+
+
+def pipe_pending(fd: int) -> int:
+    """Bytes that wait in the pipe."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"))[0])
+
+
+def process_start(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """Start time of a process in clock ticks since boot, which with the pid names it for good.
+
+    Field 22 of ``/proc/PID/stat``; None if there is no such process.
+    """
+    try:
+        text = (proc / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+def exit_status_of(pidfd: int) -> int | None:
+    """Wait status of a process that has been reaped, by whomever; None if the kernel cannot say.
+
+    Linux 6.15 and later keep it for those who hold a pidfd (``PIDFD_GET_INFO``).
+    """
+    request = struct.pack("Q", _PIDFD_INFO_EXIT).ljust(64, b"\0")
+    try:
+        answer = fcntl.ioctl(pidfd, _PIDFD_GET_INFO, request)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("Q", answer)
+    if not mask & _PIDFD_INFO_EXIT:
+        return None
+    return int(struct.unpack_from("i", answer, _PIDFD_INFO_EXIT_CODE_OFFSET)[0])

@@ -1,0 +1,45 @@
+"""A small epoll loop for a shim: descriptors with callbacks, and nothing else.
+
+asyncio would cost each shim memory and each wake-up time; a shim has a handful of descriptors.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+__all__ = ["READ", "WRITE", "Reactor"]
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+Callback = Callable[[int], None]
+
+
+class Reactor:
+    """Calls ``callback(events)`` for each ready descriptor. One thread."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callback] = {}
+
+    def watch(self, fd: int, events: int, callback: Callback) -> None:
+        """Start watching a descriptor; with ``events`` 0 only for hang-ups and errors."""
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, events)
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch for other events."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; call before the descriptor is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def poll(self, seconds: float | None) -> None:
+        """Wait at most so long (None: for ever) and call what is ready."""
+        for fd, events in self._epoll.poll(seconds):
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback(events)
