@@ -93,24 +93,10 @@ _ANY = "|".join(sorted(_WORDS, key=len, reverse=True))
 _TEXT: Final = re.compile(
     rf"\b(?P<upper>{_UPPER})\b|[\[(<|](?P<bracket>(?i:{_ANY}))[\])>|:]|\b(?P<colon>(?i:{_ANY})):".encode()
 )
-_KLOG: Final = re.compile(rb"([IWEF])\d{4} \d\d:\d\d:\d\d")
-_KLOG_LEVELS: Final = {
-    b"I": Level.INFO,
-    b"W": Level.WARN,
-    b"E": Level.ERROR,
-    b"F": Level.CRITICAL,
-}
-_PRIORITY: Final = re.compile(rb"<(\d{1,3})>")
 _HEAD: Final = 160
 
 
 def level_of_text(line: bytes) -> Level | None:
-    """The level of an unstructured line: ``<3>``, klog's ``E0102``, ``[error]``, ``WARN``, ``err:``."""
-    head = line[:_HEAD]
-    if head[:1] == b"<" and (match := _PRIORITY.match(head)):
-        return _SYSLOG[int(match[1]) & 7]
-    if match := _KLOG.match(head):
-        return _KLOG_LEVELS[match[1]]
-    if match := _TEXT.search(head):
-        return level_of_word(match[match.lastgroup or 0].decode())
-    return None
+    """The level of an unstructured line: ``[error]``, ``WARN``, ``err:``."""
+    match = _TEXT.search(line[:_HEAD])
+    return level_of_word(match[match.lastgroup or 0].decode()) if match else None

@@ -162,9 +162,13 @@ class Catalog:
     # --- state as of a segment's end ---
 
     def save_state(
-        self, through: int, next_lines: Iterable[tuple[int, int]], checkpoints: Mapping[str, bytes | None]
+        self,
+        through: int,
+        totals: tuple[int, int],
+        next_lines: Iterable[tuple[int, int]],
+        checkpoints: Mapping[str, bytes | None],
     ) -> None:
-        """Keep line numbers and checkpoints as they are after segment ``through``."""
+        """Keep lines and bytes written, line numbers and checkpoints as they are after segment ``through``."""
         with self.transaction() as db:
             db.executemany("UPDATE sources SET next_line = ?2 WHERE number = ?1", list(next_lines))
             db.executemany(
@@ -175,7 +179,8 @@ class Catalog:
                 "DELETE FROM checkpoints WHERE key = ?",
                 [(key,) for key, value in checkpoints.items() if value is None],
             )
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('state_through', ?)", (through,))
+            marks = (("state_through", through), ("lines_through", totals[0]), ("bytes_through", totals[1]))
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", marks)
 
     def checkpoints(self) -> dict[str, bytes]:
         """As of ``state_through``."""

@@ -28,14 +28,13 @@ from collector.segments.frames import (
     FrameArray,
     crc32,
     decode_payload,
-    frames,
     parse_headers,
     valid_header,
 )
 
 __all__ = ["RawSegment", "Repair"]
 
-_FILE_HEADER = struct.Struct("<8sQQqI")
+_FILE_HEADER = struct.Struct("<8sQQQqI")
 _FILE_MAGIC: Final = b"TAFRAW1\n"
 _OFFSET = struct.Struct("<Q")
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -55,12 +54,16 @@ class RawSegment:
 
     sealed = False
 
-    def __init__(self, path: Path, fd: int, number: int, lines_before: int, created_ns: int) -> None:
+    def __init__(
+        self, path: Path, fd: int, number: int, lines_before: int, bytes_before: int, created_ns: int
+    ) -> None:
         self.path = path
         self.number = number  #: rising from 1
         self.lines_before = lines_before  #: lines stored in all segments before
+        self.bytes_before = bytes_before  #: bytes of blocks stored in all segments before
         self.created_ns = created_ns
         self.repair = Repair()
+        self.damaged_frames = 0  #: found when they were read, after opening
         self.end = _FILE_HEADER.size  #: offset behind the last frame
         self.lines = 0  #: lines appended, damaged ones included
         self.raw_bytes = 0
@@ -76,18 +79,20 @@ class RawSegment:
     # --- making and opening ---
 
     @classmethod
-    def create(cls, path: Path, number: int, lines_before: int, created_ns: int) -> RawSegment:
+    def create(
+        cls, path: Path, number: int, lines_before: int, bytes_before: int, created_ns: int
+    ) -> RawSegment:
         """Make a new, empty segment. Raises OSError with no file left behind."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         try:
-            head = _FILE_HEADER.pack(_FILE_MAGIC, number, lines_before, created_ns, 0)[:-4]
+            head = _FILE_HEADER.pack(_FILE_MAGIC, number, lines_before, bytes_before, created_ns, 0)[:-4]
             _write(fd, [head, struct.pack("<I", crc32(head))], 0)
         except OSError:
             os.close(fd)
             with suppress(OSError):
                 path.unlink()
             raise
-        return cls(path, fd, number, lines_before, created_ns)
+        return cls(path, fd, number, lines_before, bytes_before, created_ns)
 
     @classmethod
     def open(cls, path: Path, newest: bool) -> RawSegment:
@@ -100,13 +105,13 @@ class RawSegment:
             head = os.pread(fd, _FILE_HEADER.size, 0)
             if len(head) < _FILE_HEADER.size or crc32(head[:-4]) != struct.unpack("<I", head[-4:])[0]:
                 raise Corrupt(f"{path}: no segment header")
-            magic, number, lines_before, created_ns, _ = _FILE_HEADER.unpack(head)
+            magic, number, lines_before, bytes_before, created_ns, _ = _FILE_HEADER.unpack(head)
             if magic != _FILE_MAGIC:
                 raise Corrupt(f"{path}: not a raw segment: {magic!r}")
         except BaseException:
             os.close(fd)
             raise
-        segment = cls(path, fd, number, lines_before, created_ns)
+        segment = cls(path, fd, number, lines_before, bytes_before, created_ns)
         segment._recover(newest)
         return segment
 
@@ -166,6 +171,11 @@ class RawSegment:
     # --- reading ---
 
     @property
+    def corrupt_lines(self) -> int:
+        """Lines appended that cannot be read any more."""
+        return self.repair.corrupt_lines
+
+    @property
     def disk_bytes(self) -> int:
         """Size of the file."""
         return self.end
@@ -184,13 +194,11 @@ class RawSegment:
         array = self.headers(min(start, held))
         return array[array["ordinal"] >= ordinal]
 
-    def read(self, frame: Frame) -> tuple[bytes, bytes]:
-        """Extra part and data of a frame. Raises Corrupt, OSError."""
-        body = os.pread(self._fd, frame.extra_bytes + frame.payload_bytes, frame.offset + HEADER_BYTES)
-        return decode_payload(frame, body, self._decompressor())
-
     def read_many(self, wanted: list[Frame]) -> Iterator[tuple[bytes, bytes] | Corrupt]:
-        """As ``read`` for many frames in the order of the file; neighbours are read together."""
+        """Extra part and data of frames in the order of the file; neighbours are read together.
+
+        A damaged one gives its error instead, and is counted. Raises OSError.
+        """
         decompressor = self._decompressor()
         at = 0
         while at < len(wanted):
@@ -205,18 +213,19 @@ class RawSegment:
                 try:
                     yield decode_payload(frame, data[start + HEADER_BYTES : start + frame.size], decompressor)
                 except Corrupt as error:
+                    self.damaged_frames += 1
                     yield error
             at = until
+
+    def read_extra(self, frame: Frame) -> bytes:
+        """The extra part alone; its checksum was tested when the segment was opened. Raises OSError."""
+        return os.pread(self._fd, frame.extra_bytes, frame.offset + HEADER_BYTES)
 
     def _decompressor(self) -> zstandard.ZstdDecompressor:
         made: zstandard.ZstdDecompressor | None = getattr(self._local, "decompressor", None)
         if made is None:
             made = self._local.decompressor = zstandard.ZstdDecompressor()
         return made
-
-    def rows(self) -> list[Frame]:
-        """All whole frames."""
-        return frames(self.headers())
 
     def close(self) -> None:
         """Give up the file; for the owner when nobody reads any more."""

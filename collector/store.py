@@ -1,0 +1,412 @@
+"""The store: every line the host's containers wrote, on disk once, and the spool every exporter reads.
+
+One process owns a directory. Blocks are appended to a raw segment and survive kill -9 when ``append``
+returns; a background thread seals full segments (``segments/sealing.py``) and removes the oldest. Searching
+is ``search.py``, an exporter's place is ``cursor.py``. Always: written = held + removed + corrupt lines.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import zstandard
+
+from collector.cursor import Position, StoreCursor, Taken, Token, settle
+from collector.query import Query
+from collector.roots import Roots
+from collector.search import TIME_LIMIT_SECONDS, Hit, Searchable, search
+from collector.segments.catalog import Catalog, CursorRow
+from collector.segments.frames import encode_extra, pack_header
+from collector.segments.opening import Opened, open_segments
+from collector.segments.raw import RawSegment
+from collector.segments.reading import raw_ahead, take_raw
+from collector.segments.windows import RawView
+from collector.sink import Source
+from logdrivers.block import Block, Encoding
+
+__all__ = ["CursorCounters", "Store", "StoreCounters", "StoreLocked"]
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MAX_BYTES: Final = 10 << 30
+#: A raw segment is full at this many bytes before compression, frames, or seconds of age.
+SEGMENT_BYTES: Final = 64 << 20
+SEGMENT_FRAMES: Final = 32768
+SEGMENT_SECONDS: Final = 3600.0
+#: Blocks smaller than this are not compressed before sealing.
+_COMPRESS_FROM: Final = 512
+#: Fast levels of zstd are negative; this one costs 0.25 µs a line.
+_LEVEL: Final = -3
+
+
+class StoreLocked(OSError):
+    """Another process has the store open."""
+
+
+@dataclass(frozen=True, slots=True)
+class CursorCounters:
+    """Where a cursor is."""
+
+    lag_lines: int
+    lag_bytes: int
+    lost_lines: int  #: lines retention removed before the cursor had them, ever
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounters:
+    """Totals since the store was made. Bytes are those of blocks before compression, but for ``disk``."""
+
+    written_lines: int
+    written_bytes: int
+    held_lines: int
+    held_bytes: int
+    removed_lines: Mapping[str, int]  #: by cause: ``size``, ``age``
+    removed_bytes: Mapping[str, int]
+    corrupt_lines: int  #: lines whose bytes on the disk were damaged
+    torn_bytes: int  #: bytes of incomplete appends cut off when the store was opened, this time
+    damaged_frames: int  #: frames and chunks found damaged when read, this time
+    disk_bytes: int
+    raw_segments: int
+    sealed_segments: int
+    sealing_cpu_seconds: float  #: this time
+    cursors: Mapping[str, CursorCounters]
+
+
+class Store:
+    """See the module. Every method may be called from any thread of the owning process."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_age_seconds: float | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        background: bool = True,
+        roots: Roots | None = None,
+    ) -> None:
+        """Open or make the store. ``max_bytes`` bounds its files.
+
+        Raises StoreLocked, or OSError naming the file. Without ``background`` nothing is sealed or removed
+        but by ``maintain``.
+        """
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._max_age_seconds = max_age_seconds
+        self._segment_bytes = min(segment_bytes, max(max_bytes // 8, 64 << 10))
+        self._lock = threading.Lock()  # of everything below
+        self._compressors = threading.local()
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._lock_fd = _take_lock(directory / "lock")
+        try:
+            self._catalog = Catalog(directory / "catalog.db")
+            self._adopt(open_segments(directory, self._catalog, _boot_id(roots or Roots())))
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._closed = False
+
+    def _adopt(self, opened: Opened) -> None:
+        self._segments: dict[int, RawSegment] = opened.segments
+        self._active = opened.active
+        self._active_since = time.monotonic()
+        self._sources = opened.sources
+        self._numbers = {source: number for number, source in opened.sources.items()}
+        self._next_lines = opened.next_lines
+        self._moved_lines: set[int] = set(opened.next_lines)
+        self._checkpoints = opened.checkpoints
+        self._moved_checkpoints: set[str] = set(opened.checkpoints)
+        self._cursors = opened.cursors
+        self._skipped: dict[str, dict[int, int]] = {}
+        self._torn_bytes = opened.torn_bytes
+        self._gap_lines = opened.gap_lines
+
+    # --- writing ---
+
+    def append(self, source: Source, block: Block, checkpoint: tuple[str, bytes] | None = None) -> None:
+        """Store a block, and with it, both or neither, a checkpoint (key, value).
+
+        Raises OSError (disk full, I/O) with nothing kept, the store usable; ValueError for a block that is
+        not what its fields say.
+        """
+        _check(block)
+        payload, plain = self._compress(block.data)
+        extra = encode_extra(checkpoint, block.partial)
+        if len(extra) > 0xFFFF:
+            raise ValueError(f"checkpoint of {len(extra)} bytes, at most 65535 can be stored with a block")
+        with self._lock:
+            self._check_open()
+            number = self._numbers.get(source)
+            if number is None:
+                number = self._intern(source)
+            if self._full():
+                self._rotate()
+            active, first_line = self._active, self._next_lines[number]
+            header = pack_header(
+                block, number, first_line, active.frames, active.lines, extra, payload, plain
+            )
+            active.append(
+                header, extra, payload, (block.first_ns, block.last_ns, block.lines, len(block.data))
+            )
+            self._next_lines[number] = first_line + block.lines
+            self._moved_lines.add(number)
+            if checkpoint is not None:
+                self._checkpoints[checkpoint[0]] = checkpoint[1]
+                self._moved_checkpoints.add(checkpoint[0])
+
+    def _compress(self, data: bytes) -> tuple[bytes, bool]:
+        if len(data) < _COMPRESS_FROM:
+            return data, True
+        compressor: zstandard.ZstdCompressor | None = getattr(self._compressors, "one", None)
+        if compressor is None:
+            compressor = self._compressors.one = zstandard.ZstdCompressor(
+                level=_LEVEL, write_content_size=False
+            )
+        payload = compressor.compress(data)
+        return (payload, False) if len(payload) < len(data) else (data, True)
+
+    def _intern(self, source: Source) -> int:
+        number = self._catalog.add_source(source)
+        self._numbers[source] = number
+        self._sources[number] = source
+        self._next_lines.setdefault(number, 0)
+        return number
+
+    def _full(self) -> bool:
+        active = self._active
+        return active.frames > 0 and (
+            active.raw_bytes >= self._segment_bytes
+            or active.frames >= SEGMENT_FRAMES
+            or time.monotonic() - self._active_since >= SEGMENT_SECONDS
+        )
+
+    def _rotate(self) -> None:
+        """Begin the next segment; with no room for it, go on with this one."""
+        active = self._active
+        number = active.number + 1
+        lines, raw_bytes = active.lines_before + active.lines, active.bytes_before + active.raw_bytes
+        path = self._directory / f"{number:016d}.raw"
+        try:
+            created = RawSegment.create(path, number, lines, raw_bytes, time.time_ns())
+            try:
+                self._catalog.save_state(
+                    active.number,
+                    (lines, raw_bytes),
+                    [(source, self._next_lines[source]) for source in self._moved_lines],
+                    {key: self._checkpoints.get(key) for key in self._moved_checkpoints},
+                )
+            except OSError:
+                created.close()
+                path.unlink()
+                raise
+        except OSError as error:
+            log.error(
+                "store %s: cannot begin segment %d, going on with %d: %s",
+                self._directory,
+                number,
+                active.number,
+                error,
+            )
+            return
+        self._moved_lines.clear()
+        self._moved_checkpoints.clear()
+        self._segments[number] = self._active = created
+        self._active_since = time.monotonic()
+
+    def checkpoint(self, key: str) -> bytes | None:
+        """The last value stored for ``key``, or None."""
+        with self._lock:
+            return self._checkpoints.get(key)
+
+    def forget_checkpoint(self, key: str) -> None:
+        """Drop a checkpoint that nobody will ask for again (its file is gone). Raises OSError."""
+        with self._lock:
+            self._check_open()
+            if self._checkpoints.pop(key, None) is not None:
+                self._moved_checkpoints.add(key)
+
+    def sync(self) -> None:
+        """Put everything appended on the disk, against a power cut. Raises OSError."""
+        self._active.sync()
+
+    # --- reading ---
+
+    def search(
+        self,
+        query: Query,
+        since_ns: int,
+        until_ns: int,
+        limit: int,
+        newest_first: bool = True,
+        time_limit_seconds: float = TIME_LIMIT_SECONDS,
+    ) -> Iterator[Hit]:
+        """Lines that match, from ``since_ns`` on and before ``until_ns``; see ``collector.search.search``."""
+        with self._lock:
+            self._check_open()
+            views: list[Searchable] = [RawView(segment) for segment in self._segments.values()]
+        return search(
+            views, self._sources, query, since_ns, until_ns, limit, newest_first, time_limit_seconds
+        )
+
+    def cursor(self, name: str, *, at_end: bool = False) -> StoreCursor:
+        """The cursor of this name; a new one begins with the oldest line held, or with the next one to come."""
+        with self._lock:
+            self._check_open()
+            if name not in self._cursors:
+                oldest = min(self._segments)
+                row = (
+                    CursorRow(self._active.number, self._active.frames, 0)
+                    if at_end
+                    else CursorRow(oldest, 0, 0)
+                )
+                self._catalog.put_cursor(name, row)
+                self._cursors[name] = row
+        return StoreCursor(name, self)
+
+    def drop_cursor(self, name: str) -> None:
+        """Forget a cursor, so that retention does not wait for it."""
+        with self._lock:
+            self._check_open()
+            if self._cursors.pop(name, None) is not None:
+                self._catalog.drop_cursor(name)
+
+    # --- the cursors' side (collector.cursor.Shelf) ---
+
+    def take(self, position: Position, max_bytes: int) -> Taken:
+        """Blocks from a position on, all of one segment."""
+        with self._lock:
+            self._check_open()
+            segment = self._segments.get(position.segment)
+            later = min((n for n in self._segments if n > position.segment), default=None)
+        if segment is not None:
+            taken = take_raw(segment, position, max_bytes, self._sources)
+            if taken.blocks:
+                return taken
+            position = taken.end
+        return Taken([], position if later is None else Position(later))
+
+    def place(self, name: str) -> tuple[Position, int]:
+        """Where the cursor stands, and the lines it lost and was not told of."""
+        with self._lock:
+            self._check_open()
+            row = self._cursors[name]
+            self._skipped.pop(name, None)
+            return Position(row.segment, row.frame, row.chunk), row.lost_pending
+
+    def move(self, name: str, token: Token) -> None:
+        """Keep a new place. Durable when it returns."""
+        with self._lock:
+            self._check_open()
+            row = settle(self._cursors[name], token, self._skipped.get(name, {}))
+            self._catalog.put_cursor(name, row)
+            self._cursors[name] = row
+
+    def ahead(self, position: Position) -> tuple[int, int]:
+        """Lines and bytes behind a position."""
+        with self._lock:
+            later = [segment for number, segment in self._segments.items() if number > position.segment]
+            segment = self._segments.get(position.segment)
+        lines = sum(one.lines - one.corrupt_lines for one in later)
+        raw_bytes = sum(one.raw_bytes for one in later)
+        if segment is not None:
+            here = raw_ahead(segment, position)
+            lines, raw_bytes = lines + here[0], raw_bytes + here[1]
+        return lines, raw_bytes
+
+    # --- upkeep ---
+
+    def counters(self) -> StoreCounters:
+        """All totals, of one moment."""
+        with self._lock:
+            self._check_open()
+            segments = list(self._segments.values())
+            totals = self._catalog.numbers()
+            active = self._active
+            written = (active.lines_before + active.lines, active.bytes_before + active.raw_bytes)
+            cursors = dict(self._cursors)
+        corrupt = sum(segment.corrupt_lines for segment in segments)
+        lags = {
+            name: (self.ahead(Position(row.segment, row.frame, row.chunk)), row.lost)
+            for name, row in cursors.items()
+        }
+        return StoreCounters(
+            written_lines=written[0],
+            written_bytes=written[1],
+            held_lines=sum(segment.lines for segment in segments) - corrupt,
+            held_bytes=sum(segment.raw_bytes for segment in segments),
+            removed_lines=_by_cause(totals, "removed_lines_"),
+            removed_bytes=_by_cause(totals, "removed_bytes_"),
+            corrupt_lines=corrupt + totals.get("corrupt_lines_removed", 0) + self._gap_lines,
+            torn_bytes=self._torn_bytes,
+            damaged_frames=sum(segment.damaged_frames for segment in segments),
+            disk_bytes=sum(segment.disk_bytes for segment in segments),
+            raw_segments=len(segments),
+            sealed_segments=0,
+            sealing_cpu_seconds=0.0,
+            cursors={name: CursorCounters(*lag, lost) for name, (lag, lost) in lags.items()},
+        )
+
+    def close(self) -> None:
+        """Put everything on the disk and give up the directory. Nothing else may be called afterwards."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                self._active.sync()
+                self._catalog.set_number("closed", 1)
+            finally:
+                self._catalog.close()
+                os.close(self._lock_fd)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError(errno.EBADF, "the store is closed", str(self._directory))
+
+
+def _by_cause(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {cause: totals.get(prefix + cause, 0) for cause in ("size", "age")}
+
+
+def _check(block: Block) -> None:
+    """Raise ValueError for a block whose count of lines is not that of its data: numbers depend on it."""
+    lines = 1 if block.partial is not None else block.data.count(b"\n")
+    if lines != block.lines or (block.partial is None and block.data and block.data[-1:] != b"\n"):
+        raise ValueError(
+            f"block of {block.lines} lines holds {lines} ended by a newline, {len(block.data)} bytes in all"
+        )
+    if block.partial is not None and block.encoding is not Encoding.LINES:
+        raise ValueError("a piece of a longer line is expected in the encoding LINES")
+
+
+def _boot_id(roots: Roots) -> str:
+    """Names this run of the kernel: another one since the last opening means the page cache was lost."""
+    try:
+        return (roots.proc / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:
+        log.warning("cannot read the kernel's boot id, taking every opening for one after a crash: %s", error)
+        return ""
+
+
+def _take_lock(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise StoreLocked(
+            errno.EWOULDBLOCK, f"the store is in use by process {owner or '(unknown)'}", str(path.parent)
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
