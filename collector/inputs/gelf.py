@@ -181,9 +181,9 @@ class GelfInput:
         origin = Origin(container_id, name, fields.pop("image_name", ""))
         level = message.level
         if level not in (None, 3, 6):
-            fields["level"] = str(level)
+            fields.setdefault("level", str(level))
         if message.host and message.host != name:
-            fields["host"] = message.host
+            fields.setdefault("host", message.host)
         stream = Stream.STDERR if level is not None and level <= 3 else Stream.STDOUT
         time_ns = time.time_ns() if message.time_ns is None else message.time_ns
         text = message.text.encode("utf-8", "replace")

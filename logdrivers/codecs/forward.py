@@ -203,7 +203,7 @@ class ForwardDecoder:
         self._unpacker = _unpacker(max_message_bytes + _PIECE)
         self._json: _JsonStream | None = None
         self._started = False
-        self._fed = 0
+        self._fed = self._taken = 0
 
     def feed(self, data: bytes) -> Iterator[Message | Handshake]:
         """The messages completed by ``data``. To be exhausted before the next call."""
@@ -230,7 +230,7 @@ class ForwardDecoder:
         """Bytes of an incomplete message held."""
         if self._json is not None:
             return len(self._json.buffer)
-        return self._fed - int(self._unpacker.tell())
+        return self._fed - self._taken
 
     def _unpack(self, data: bytes) -> Iterator[Message | Handshake]:
         # The unpacker's own limit counts what it has not handed out yet: feed it in small pieces.
@@ -239,6 +239,8 @@ class ForwardDecoder:
             self._unpacker.feed(piece)
             self._fed += len(piece)
             for value in self._unpacker:
+                # Asked for now: later it counts what has been read of the next one, too.
+                self._taken = self._unpacker.tell()
                 yield self._message(value)
 
     def _message(self, value: Any) -> Message | Handshake:
@@ -268,9 +270,12 @@ class ForwardDecoder:
             raise DecodeError("malformed", f"compressed {compressed!r}, expected gzip, zstd or text")
         unpacker = _unpacker(max(len(data), 1))
         unpacker.feed(data)
-        yield from unpacker
-        if unpacker.tell() != len(data):
-            raise DecodeError("malformed", f"entries end in the middle of one, at byte {unpacker.tell()}")
+        end = 0
+        for entry in unpacker:
+            end = unpacker.tell()
+            yield entry
+        if end != len(data):
+            raise DecodeError("malformed", f"entries end in the middle of one, at byte {end} of {len(data)}")
 
     def _bulk(self, tag: str, entries: Iterator[Any] | list[Any], option: Record) -> Message:
         events: list[Event] = []
