@@ -31,9 +31,11 @@ DEFAULT = tuple(
 
 
 @cache
-def all_capabilities(last_cap: Path = Path("/proc/sys/kernel/cap_last_cap")) -> tuple[str, ...]:
-    """Every capability that the running kernel knows."""
-    return tuple(f"CAP_{name}" for name in _NAMES[: int(last_cap.read_text()) + 1])
+def all_capabilities(status: Path = Path("/proc/self/status")) -> tuple[str, ...]:
+    """Every capability that can be given: those in this process's bounding set (proc(5): CapBnd)."""
+    text = status.read_text()
+    mask = int(text.partition("CapBnd:")[2].split()[0], 16)
+    return tuple(f"CAP_{name}" for number, name in enumerate(_NAMES) if mask >> number & 1)
 
 
 def effective_capabilities(
@@ -61,6 +63,9 @@ def _normal(names: Sequence[str], field: str) -> list[str]:
         if full.removeprefix("CAP_") not in _NAMES:
             raise BadRequest(f'invalid {field}: unknown capability: "{full}"')
         if full not in all_capabilities():
-            raise BadRequest(f'invalid {field}: capability not supported by your kernel: "{full}"')
+            raise BadRequest(
+                f"invalid {field}: capability not supported by your kernel "
+                f'or not available in the current environment: "{full}"'
+            )
         out.append(full)
     return out

@@ -42,6 +42,7 @@ class VethSpec:
     subnet: IPv4Network
     gateway: IPv4Address | None  #: makes the default route; None for none
     mtu: int = 0  #: 0 for the kernel's default
+    hairpin: bool = False  #: the container may reach itself through a port that it publishes
 
 
 class Namespace:
@@ -188,6 +189,8 @@ class Interfaces:
             peer={"ifname": veth.interface, "net_ns_fd": namespace.fd, "address": veth.mac, **extra},
             **extra,
         )
+        if veth.hairpin:
+            self._ipr.brport("set", index=self._index(veth.host_interface), mode=1)
         namespace.configure(veth)
 
     @staticmethod

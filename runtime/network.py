@@ -469,14 +469,17 @@ class Networks:
         with links.new_namespace(attachment.netns_path) as namespace:
             namespace.loopback_up()
             for position, endpoint in enumerate(attachment.endpoints):
-                self._plug_into(links, namespace, endpoint, gateway=position == 0)
+                self._plug_into(links, namespace, endpoint, position == 0, bool(attachment.ports))
 
     def _plug(self, links: Interfaces, attachment: Attachment, endpoint: Endpoint) -> None:
         assert attachment.netns_path is not None
         with links.namespace(attachment.netns_path) as namespace:
-            self._plug_into(links, namespace, endpoint, gateway=len(attachment.endpoints) == 1)
+            first = len(attachment.endpoints) == 1
+            self._plug_into(links, namespace, endpoint, first, bool(attachment.ports))
 
-    def _plug_into(self, links: Interfaces, namespace: Namespace, endpoint: Endpoint, gateway: bool) -> None:
+    def _plug_into(
+        self, links: Interfaces, namespace: Namespace, endpoint: Endpoint, gateway: bool, hairpin: bool
+    ) -> None:
         network = self._networks[endpoint.network_id]
         links.delete(endpoint.host_interface)  # left by an attempt that did not end
         veth = VethSpec(
@@ -488,6 +491,7 @@ class Networks:
             subnet=IPv4Network(network.subnet),
             gateway=network.gateway_address if gateway and not network.internal else None,
             mtu=network.mtu,
+            hairpin=hairpin,
         )
         links.plug(veth, namespace)
 
