@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime.config import RestartPolicy as Asked
 from runtime.errors import BadRequest
 
 __all__ = ["RestartPolicy", "next_delay"]
@@ -27,19 +28,16 @@ class RestartPolicy:
     maximum: int = 0
 
     @classmethod
-    def from_api(cls, body: object) -> RestartPolicy:
-        """Read ``HostConfig.RestartPolicy``; BadRequest for an unknown policy or a misplaced limit."""
-        if not isinstance(body, dict):
-            return cls()
-        name = body.get("Name") or "no"
-        maximum = body.get("MaximumRetryCount") or 0
+    def of(cls, asked: Asked) -> RestartPolicy:
+        """Check what was asked for; BadRequest for an unknown policy or a misplaced limit."""
+        name = asked.name or "no"
         if name not in POLICIES:
             raise BadRequest(f"invalid restart policy: unknown policy '{name}'; use one of {_listed()}")
-        if not isinstance(maximum, int) or maximum < 0:
+        if asked.maximum_retry_count < 0:
             raise BadRequest("invalid restart policy: maximum retry count cannot be negative")
-        if maximum and name != "on-failure":
+        if asked.maximum_retry_count and name != "on-failure":
             raise BadRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-        return cls(name, maximum)
+        return cls(name, asked.maximum_retry_count)
 
     def render(self) -> dict[str, object]:
         """The policy as the Engine API writes it."""

@@ -176,4 +176,4 @@ def write_json(path: Path, body: Mapping[str, Any], *, durable: bool) -> None:
             os.fdatasync(fd)
     finally:
         os.close(fd)
-    os.replace(beside, path)
+    beside.replace(path)

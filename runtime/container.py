@@ -1,0 +1,479 @@
+"""One container: its states, what moves it from one to the next, and who waits for that.
+
+A lock per container orders the transitions; nothing waits for the container's own process, a log sink or a
+client while it holds it. Getting a container's parts together (root file system, network, OCI bundle, shim)
+is ``runtime/launch.py``'s trade; names and removal from the table are ``runtime/engine.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from runtime.config import ContainerConfig
+from runtime.definition import Definition
+from runtime.errors import BadRequest, Conflict, EngineError, NotModified, ServerError
+from runtime.events import EventBus
+from runtime.restart import RestartPolicy, next_delay
+from runtime.shims import ExitStatus, ShimHandle
+from runtime.signals import parse_signal
+from runtime.state import ContainerDirectories, State, Status
+
+__all__ = ["Container", "Launch", "Launched"]
+
+log = logging.getLogger(__name__)
+
+KILL_WAIT_S = 10.0  #: after SIGKILL; a process that is still there then hangs in the kernel
+
+
+class Launched:
+    """A container that was just started."""
+
+    __slots__ = ("cgroup", "handle")
+
+    def __init__(self, handle: ShimHandle, cgroup: str) -> None:
+        self.handle = handle
+        self.cgroup = cgroup  #: path below each hierarchy's root
+
+
+class Launch(Protocol):
+    """Starts containers and clears away after them."""
+
+    async def start(self, container: Container) -> Launched:
+        """Put all parts together and run; EngineError with everything cleared away again."""
+
+    async def clear(self, container: Container) -> None:
+        """Network and mounts of a container that has ended. Never raises; failures are logged."""
+
+
+class Container:
+    """A container from its creation to its removal."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        state: State,
+        directories: ContainerDirectories,
+        events: EventBus,
+        launch: Launch,
+        on_auto_remove: Callable[[Container], Awaitable[None]],
+    ) -> None:
+        self.definition = definition
+        self.state = state
+        self.handle: ShimHandle | None = None
+        self.exists = True
+        self.lock = asyncio.Lock()
+        self.policy = RestartPolicy.of(definition.config.host.restart_policy)
+        self._attaching: set[asyncio.Future[bool]] = set()
+        self._directories = directories
+        self._events = events
+        self._launch = launch
+        self._on_auto_remove = on_auto_remove
+        self._exits: set[asyncio.Future[int]] = set()
+        self._removed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._restart_task: asyncio.Task[None] | None = None
+        self._delay_s = 0.0
+        self._kept_by_restart = False
+
+    # --- what it is --------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self.definition.id
+
+    @property
+    def name(self) -> str:
+        """With the leading ``/``."""
+        return self.definition.name
+
+    @property
+    def image_id(self) -> str:
+        """``sha256:…``."""
+        return self.definition.image_id
+
+    @property
+    def auto_remove(self) -> bool:
+        """``--rm``."""
+        return self.definition.config.host.auto_remove
+
+    @property
+    def active(self) -> bool:
+        """Running, paused, or between two runs of its restart policy."""
+        return self.state.running or self.state.status is Status.RESTARTING
+
+    def emit(self, action: str, **attributes: str) -> None:
+        """Publish an event of this container, with Docker's attributes: labels, image, name."""
+        own = {"image": self.definition.config.image, "name": self.name.removeprefix("/")}
+        self._events.publish("container", action, self.id, {**self.definition.labels, **own, **attributes})
+
+    def set_state(self, **changes: Any) -> None:
+        """Change the state, on disk first."""
+        state = replace(self.state, **changes)
+        if self.exists:
+            self._directories.save_state(self.id, state)
+        self.state = state
+
+    def redefine(self, **changes: Any) -> None:
+        """Change the definition, on disk first."""
+        definition = replace(self.definition, **changes)
+        self._directories.save_config(self.id, definition.to_json())
+        self.definition = definition
+
+    def remember_network(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Connect to this network at the next start too."""
+        self._set_networks({**self._networks(), name: dict(settings)})
+
+    def forget_network(self, name: str, network_id: str) -> None:
+        """Do not connect to this network at the next start."""
+        left = {key: value for key, value in self._networks().items() if key not in (name, network_id)}
+        self._set_networks(left)
+
+    def _networks(self) -> dict[str, Any]:
+        return dict((self.definition.body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {})
+
+    def _set_networks(self, endpoints: Mapping[str, Any]) -> None:
+        body = {**self.definition.body, "NetworkingConfig": {"EndpointsConfig": dict(endpoints)}}
+        self.redefine(body=body, config=ContainerConfig.from_api(body))
+
+    # --- start -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """``docker start``. Raises NotModified, Conflict, or what the start failed with."""
+        async with self.lock:
+            if self.state.status is Status.PAUSED:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if self.state.running:
+                raise NotModified("container already running")
+            if not self.exists or self.state.status in (Status.REMOVING, Status.DEAD):
+                raise Conflict("container is marked for removal and cannot be started")
+            self._cancel_restart()
+            self._delay_s = 0.0
+            self.set_state(restarts=0, stopped_by_user=False)
+            try:
+                await self._start()
+            except EngineError as error:
+                await self._failed_to_start(error)
+                raise
+
+    async def _start(self) -> None:
+        """Run it; the lock is held."""
+        launched = await self._launch.start(self)
+        self._took_off(launched.handle)
+        self.set_state(
+            status=Status.RUNNING,
+            pid=launched.handle.pid,
+            started_ns=launched.handle.started_ns,
+            finished_ns=self.state.finished_ns,
+            exit_code=0,
+            oom_killed=False,
+            error="",
+            cgroup=launched.cgroup,
+            ever_started=True,
+        )
+        self.emit("start")
+
+    def adopt(self, handle: ShimHandle) -> None:
+        """Take over a container that went on running while no engine was there."""
+        self._took_off(handle)
+
+    def _took_off(self, handle: ShimHandle) -> None:
+        self.handle = handle
+        self._tell_attaching(True)
+        self._spawn(self._watch(handle))
+
+    async def _failed_to_start(self, error: EngineError) -> None:
+        code = _code_of(error.message)
+        self.set_state(
+            status=Status.EXITED if self.state.ever_started else Status.CREATED,
+            pid=0,
+            exit_code=code,
+            error=error.message,
+        )
+        self._tell_exit(code)
+        self._tell_attaching(False)
+        if self.auto_remove:
+            self._spawn(self._on_auto_remove(self))
+
+    # --- end ---------------------------------------------------------------------------------------------
+
+    async def _watch(self, handle: ShimHandle) -> None:
+        status = await handle.wait()
+        async with self.lock:
+            if self.handle is handle:
+                await self.ended(status)
+
+    async def ended(self, status: ExitStatus) -> None:
+        """Record the end of the container's process and what follows from it; the lock is held."""
+        self.handle = None
+        if status.oom_killed:
+            self.emit("oom")
+        # Cleared first: who waits for the exit may start or remove it right away.
+        await self._launch.clear(self)
+        state = self.state
+        again = self.exists and self.policy.again(status.code, state.restarts, state.stopped_by_user)
+        self.set_state(
+            status=Status.RESTARTING if again else Status.EXITED,
+            pid=0,
+            exit_code=status.code,
+            oom_killed=status.oom_killed,
+            finished_ns=status.finished_ns,
+            restarts=state.restarts + 1 if again else state.restarts,
+        )
+        ran_ns = max(0, status.finished_ns - state.started_ns)
+        self.emit("die", exitCode=str(status.code), execDuration=str(ran_ns // 1_000_000_000))
+        self._tell_exit(status.code)
+        if again:
+            self._delay_s = next_delay(self._delay_s, ran_ns)
+            self._restart_task = self._spawn(self._restart_after(self._delay_s))
+        elif self.auto_remove and not self._kept_by_restart:
+            self._spawn(self._on_auto_remove(self))
+
+    def _tell_exit(self, code: int) -> None:
+        for future in self._exits:
+            if not future.done():
+                future.set_result(code)
+        self._exits.clear()
+
+    async def _restart_after(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        async with self.lock:
+            if self.state.status is not Status.RESTARTING or not self.exists:
+                return
+            self._restart_task = None
+            try:
+                await self._start()
+            except EngineError as error:
+                log.warning("restart of container %s failed: %s", self.name, error.message)
+                self.set_state(status=Status.EXITED, exit_code=_code_of(error.message), error=error.message)
+                self._tell_exit(self.state.exit_code)
+
+    def restart_now(self) -> None:
+        """Start by policy, when the engine comes up."""
+        self.set_state(status=Status.RESTARTING)
+        self._restart_task = self._spawn(self._restart_after(0.0))
+
+    def _cancel_restart(self) -> None:
+        if self._restart_task is not None:
+            self._restart_task.cancel()
+            self._restart_task = None
+
+    # --- signals -----------------------------------------------------------------------------------------
+
+    async def stop(self, timeout_s: float | None = None, signal_name: str = "") -> None:
+        """``docker stop``: the stop signal, then SIGKILL after the grace time (negative: never).
+
+        Raises NotModified if it is not running.
+        """
+        config = self.definition.config
+        number = parse_signal(signal_name or self.definition.stop_signal)
+        if timeout_s is None:
+            timeout_s = 10.0 if config.stop_timeout is None else float(config.stop_timeout)
+        async with self.lock:
+            if self.state.status is Status.RESTARTING:
+                self._cancel_restart()
+                self.set_state(status=Status.EXITED, stopped_by_user=True)
+                self._tell_exit(self.state.exit_code)
+                self.emit("stop")
+                return
+            if not self.state.running or self.handle is None:
+                raise NotModified("container already stopped")
+            self.set_state(stopped_by_user=True)
+            exited = self._exit_future()
+            await self._signal(number)
+        if not await _within(exited, None if timeout_s < 0 else timeout_s):
+            log.info("container %s did not stop in %g s: killing it", self.name, timeout_s)
+            await self._kill_and_wait(exited)
+        self.emit("stop")
+
+    async def _kill_and_wait(self, exited: asyncio.Future[int]) -> None:
+        async with self.lock:
+            if self.handle is not None and not exited.done():
+                await self._signal(signal.SIGKILL)
+        if not await _within(exited, KILL_WAIT_S):
+            raise ServerError(
+                f"tried to kill container {self.id}, but did not receive an exit event in {KILL_WAIT_S:g} s"
+            )
+
+    async def kill(self, signal_name: str = "") -> None:
+        """``docker kill``. After SIGKILL it returns when the container has ended."""
+        number = parse_signal(signal_name or "KILL")
+        async with self.lock:
+            if self.handle is None or not self.state.running:
+                raise Conflict(
+                    f"cannot kill container: {self.name.removeprefix('/')}: container {self.id} is not running"
+                )
+            # As Docker: without a stop signal of its own, any signal by hand ends the restart policy.
+            own = self.definition.config.stop_signal
+            if not own or number in (signal.SIGKILL, parse_signal(own)):
+                self.set_state(stopped_by_user=True)
+            exited = self._exit_future()
+            await self._signal(number)
+        if number == signal.SIGKILL:
+            await _within(exited, KILL_WAIT_S)
+
+    async def _signal(self, number: int) -> None:
+        """Send a signal; a paused container is let go, or a deadly signal would wait with it."""
+        if self.handle is None:
+            return
+        await self.handle.signal(number)
+        self.emit("kill", signal=str(number))
+        if self.state.status is Status.PAUSED:
+            await self.handle.resume()
+            self.set_state(status=Status.RUNNING)
+
+    async def restart(self, timeout_s: float | None = None, signal_name: str = "") -> None:
+        """``docker restart``: stop if it runs, and start."""
+        self._kept_by_restart = True
+        try:
+            with contextlib.suppress(NotModified):
+                await self.stop(timeout_s, signal_name)
+        finally:
+            self._kept_by_restart = False
+        with contextlib.suppress(NotModified):
+            await self.start()
+        self.emit("restart")
+
+    async def pause(self) -> None:
+        """``docker pause``."""
+        async with self.lock:
+            if self.state.status is Status.PAUSED:
+                raise Conflict(f"container {self.id} is already paused")
+            handle = self.running_handle()
+            await handle.pause()
+            self.set_state(status=Status.PAUSED)
+            self.emit("pause")
+
+    async def unpause(self) -> None:
+        """``docker unpause``."""
+        async with self.lock:
+            if self.state.status is not Status.PAUSED or self.handle is None:
+                raise Conflict(f"container {self.id} is not paused")
+            await self.handle.resume()
+            self.set_state(status=Status.RUNNING)
+            self.emit("unpause")
+
+    def running_handle(self) -> ShimHandle:
+        """The shim of a running container; Conflict, in Docker's words, if it is not running."""
+        if self.state.status is Status.RESTARTING:
+            raise Conflict(f"container {self.id} is restarting, wait until the container is running")
+        if self.handle is None or not self.state.running:
+            raise Conflict(f"container {self.id} is not running")
+        return self.handle
+
+    # --- attaching before the start ----------------------------------------------------------------------
+
+    @property
+    def awaits_attach(self) -> bool:
+        """Whether clients have attached before the start; the launch tells the shim to wait for them."""
+        return any(not future.done() for future in self._attaching)
+
+    def expect_attach(self) -> asyncio.Future[bool]:
+        """A client is about to attach: true at the next start (or now), false if there will be none."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.handle is not None:
+            future.set_result(True)
+        else:
+            self._attaching.add(future)
+        return future
+
+    def attach_done(self, future: asyncio.Future[bool]) -> None:
+        """The client has gone."""
+        self._attaching.discard(future)
+
+    def _tell_attaching(self, started: bool) -> None:
+        for future in self._attaching:
+            if not future.done():
+                future.set_result(started)
+        self._attaching.clear()
+
+    # --- waiting -----------------------------------------------------------------------------------------
+
+    def wait(self, condition: str) -> asyncio.Future[int]:
+        """The exit code once the condition holds: ``not-running``, ``next-exit`` or ``removed``."""
+        if condition in ("", "not-running"):
+            if not self.active:
+                done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                done.set_result(self.state.exit_code)
+                return done
+            return asyncio.ensure_future(self._until_inactive())
+        if condition == "next-exit":
+            return self._exit_future()
+        if condition == "removed":
+            return asyncio.ensure_future(self._until_removed())
+        raise BadRequest(f'invalid condition: "{condition}"')
+
+    async def _until_inactive(self) -> int:
+        while self.active:
+            await self._exit_future()
+        return self.state.exit_code
+
+    async def _until_removed(self) -> int:
+        await asyncio.shield(self._removed)
+        return self.state.exit_code
+
+    async def gone_or(self, timeout_s: float) -> None:
+        """Return after a time, at once if the container is removed."""
+        await asyncio.wait([self._removed], timeout=timeout_s)
+
+    async def exit_or(self, timeout_s: float) -> None:
+        """Return after a time, at once if the container's run ends."""
+        future = self._exit_future()
+        await asyncio.wait([future], timeout=timeout_s)
+        self._exits.discard(future)
+
+    def _exit_future(self) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._exits.add(future)
+        return future
+
+    def removed(self) -> None:
+        """Called once it is gone from disk and table."""
+        self.exists = False
+        self._tell_attaching(False)
+        self._cancel_restart()
+        self._tell_exit(self.state.exit_code)
+        if not self._removed.done():
+            self._removed.set_result(None)
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(_named(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work for container %s failed", self.name, exc_info=error)
+
+    async def leave(self) -> None:
+        """The engine stops: let go of the container without touching it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _named(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _within(future: asyncio.Future[int], timeout_s: float | None) -> bool:
+    """Whether the future was done in time; it is not cancelled."""
+    done, _ = await asyncio.wait([future], timeout=timeout_s)
+    return bool(done)
+
+
+def _code_of(message: str) -> int:
+    """The exit code Docker gives a container that could not be started."""
+    if "executable file not found" in message or "no such file or directory" in message:
+        return 127
+    if "permission denied" in message or "is a directory" in message:
+        return 126
+    return 128
