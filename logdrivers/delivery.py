@@ -1,0 +1,299 @@
+"""Carries blocks from a journal to a sink: the part of every driver that retries, remembers and counts.
+
+The journal is the queue. A cursor beside it moves when the sink has taken a batch, and survives kill -9;
+what the writer has just appended is also handed over in memory, so a sink that keeps up costs no reading.
+Always: written = delivered + held + the sum of dropped, in lines. A sink that is down costs nothing but
+room in the journal; when retention has to take lines it had not sent, they are dropped as ``journal_full``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from logdrivers.driver import Rejected, Sink, SinkDown
+from logdrivers.journal import Entry, JournalReader, Position
+from logdrivers.statefile import StateFile, read_state
+
+__all__ = ["STATE_NAME", "Counters", "Delivery", "read_counters"]
+
+log = logging.getLogger(__name__)
+
+#: Name of the state file in the container's log directory.
+STATE_NAME = "delivery.state"
+
+_BATCH_BYTES = 1 << 20
+_MEMORY_BYTES = 4 << 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_IDLE_SECONDS = 30.0
+#: segment, offset, line of the cursor; written, delivered; sink up; last error; eight causes with their counts.
+_CAUSES = 8
+_FIELDS = "5QB119s" + "24sQ" * _CAUSES
+_OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Lines since the container was made, and how the sink is."""
+
+    written: int = 0
+    delivered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  #: by cause
+    sink_up: bool = True  #: false from a failed send until the next that succeeds
+    last_error: str = ""
+
+    @property
+    def held(self) -> int:
+        """Lines in the journal that the sink has not taken."""
+        return self.written - self.delivered - sum(self.dropped.values())
+
+
+@dataclass(slots=True)
+class _State:
+    """The durable record, as values."""
+
+    position: Position | None = None  #: None: nothing consumed yet, from the journal's first entry on
+    line: int = 0
+    written: int = 0
+    delivered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    up: bool = True
+    error: str = ""
+
+    @classmethod
+    def parse(cls, values: Sequence[object]) -> _State:
+        segment, offset, line, written, delivered, up, error, *causes = values
+        assert isinstance(segment, int) and isinstance(offset, int) and isinstance(error, bytes)  # noqa: PT018
+        assert isinstance(line, int) and isinstance(written, int) and isinstance(delivered, int)  # noqa: PT018
+        dropped = {}
+        for name, count in zip(causes[::2], causes[1::2], strict=True):
+            assert isinstance(name, bytes) and isinstance(count, int)  # noqa: PT018
+            if count:
+                dropped[name.rstrip(b"\0").decode()] = count
+        position = Position(segment, offset) if segment else None
+        text = error.rstrip(b"\0").decode("utf-8", "ignore")
+        return cls(position, line, written, delivered, dropped, bool(up), text)
+
+    def values(self) -> tuple[object, ...]:
+        causes: list[object] = []
+        for name, count in self.dropped.items():
+            causes += [name.encode()[:24], count]
+        causes += [b"", 0] * (_CAUSES - len(self.dropped))
+        segment, offset = self.position or (0, 0)
+        error = self.error.encode()[:119]
+        return (segment, offset, self.line, self.written, self.delivered, self.up, error, *causes)
+
+    def drop(self, cause: str, lines: int) -> None:
+        """Count a loss; causes beyond the record's room go together under ``other``."""
+        if cause not in self.dropped and len(self.dropped) >= _CAUSES - 1:
+            cause = _OTHER
+        self.dropped[cause] = self.dropped.get(cause, 0) + lines
+
+    def counters(self) -> Counters:
+        return Counters(self.written, self.delivered, dict(self.dropped), self.up, self.error)
+
+
+def read_counters(path: Path) -> Counters | None:
+    """What a delivery in any process, running or not, last wrote to its state file; None if it never did.
+
+    Raises OSError, ValueError for a file of another shape.
+    """
+    values = read_state(path, _FIELDS)
+    return None if values is None else _State.parse(values).counters()
+
+
+def _end_line(entry: Entry) -> int:
+    return entry.first_line + entry.block.lines
+
+
+class Delivery:
+    """One journal to one sink, in a thread of its own. ``name`` stands in log messages and the thread's name."""
+
+    def __init__(self, reader: JournalReader, sink: Sink, state: Path, name: str) -> None:
+        """Raises OSError or ValueError if the state file cannot be used."""
+        self._reader, self._sink, self._name = reader, sink, name
+        self._file = StateFile(state, _FIELDS)
+        self._state = _State() if self._file.values is None else _State.parse(self._file.values)
+        self._state.written = max(self._state.written, reader.end_line())
+        self._offered: deque[Entry] = deque()
+        self._offered_bytes = 0
+        self._ahead = self._state.line  # the line behind what is being sent
+        self._changed = threading.Condition()
+        self._news = self._look = True
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"delivery {name}", daemon=True)
+        self._save()
+
+    def start(self) -> None:
+        """Begin where the cursor is."""
+        self._thread.start()
+
+    def offer(self, entry: Entry) -> None:
+        """Hand over an entry that was just appended; never waits. What does not fit is read from the journal."""
+        with self._changed:
+            self._state.written = entry.first_line + entry.block.lines
+            follows = self._offered_end() == entry.first_line
+            if follows and self._offered_bytes < _MEMORY_BYTES:
+                self._offered.append(entry)
+                self._offered_bytes += len(entry.block.data)
+            self._save()
+            self._news = True
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Something may be new in the journal that was not offered."""
+        with self._changed:
+            self._news = self._look = True
+            self._changed.notify()
+
+    def caught_up(self) -> bool:
+        """Whether the sink has answered for everything that was written."""
+        with self._changed:
+            return self._state.counters().held == 0
+
+    def counters(self) -> Counters:
+        """How it stands; the same that ``read_counters`` tells other processes."""
+        with self._changed:
+            return self._state.counters()
+
+    def stop(self, drain_seconds: float = 0.0) -> None:
+        """Deliver what is left for so long at most, then give the connection up. The rest stays held."""
+        with self._changed:
+            self._deadline = time.monotonic() + drain_seconds
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(drain_seconds + 0.5)
+        self._sink.close()  # breaks a send that still waits
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
+        if self._thread.is_alive():
+            log.warning("delivery to %s did not end: its sink ignores its deadline", self._name)
+            return
+        self._file.close()
+        self._reader.close()
+
+    # --- the thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._over():
+            try:
+                entries = self._next()
+                if entries:
+                    self._send(entries)
+                    pause = _FIRST_PAUSE
+                elif self._idle():
+                    return
+            except SinkDown as error:
+                self._failed(str(error))
+                self._wait(pause * random.uniform(0.75, 1.25))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception as error:  # a sink's or journal's fault: nothing is lost, it is tried again
+                log.exception("delivery to %s failed", self._name)
+                self._failed(f"{type(error).__name__}: {error}")
+                self._wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _over(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _next(self) -> list[Entry]:
+        """The entries behind the cursor: what was offered if it follows, else what the journal holds."""
+        with self._changed:
+            look, self._look = self._look or self._state.line < self._state.written, False
+            self._news = False
+            self._ahead = self._state.line
+            if self._offered and self._offered[0].first_line == self._state.line:
+                return self._take_offered()
+            self._offered.clear()
+            self._offered_bytes = 0
+            position = self._state.position
+        if not look:
+            return []
+        batch = self._reader.read(position or self._reader.first(), _BATCH_BYTES)
+        entries = list(batch.entries)
+        if entries and entries[0].first_line > self._state.line:
+            self._lost(entries[0].first_line - self._state.line)
+        if entries:
+            with self._changed:
+                self._ahead = _end_line(entries[-1])
+        return entries
+
+    def _take_offered(self) -> list[Entry]:
+        entries: list[Entry] = []
+        size = 0
+        while self._offered and size < _BATCH_BYTES:
+            entry = self._offered.popleft()
+            entries.append(entry)
+            size += len(entry.block.data)
+        self._offered_bytes -= size
+        self._ahead = _end_line(entries[-1])
+        return entries
+
+    def _offered_end(self) -> int:
+        """The line at which an offered entry would follow."""
+        if self._offered:
+            return _end_line(self._offered[-1])
+        return self._ahead
+
+    def _send(self, entries: list[Entry]) -> None:
+        lines = sum(entry.block.lines for entry in entries)
+        rejected = 0
+        try:
+            self._sink.send([entry.block for entry in entries])
+        except Rejected as refusal:
+            rejected = min(refusal.lines, lines)
+            log.warning("%s refused %d lines for good: %s", self._name, rejected, refusal.cause)
+            with self._changed:
+                self._state.drop(refusal.cause, rejected)
+        with self._changed:
+            state = self._state
+            if not state.up:
+                log.info("%s takes lines again", self._name)
+            last = entries[-1]
+            state.position, state.line = last.end, _end_line(last)
+            state.delivered += lines - rejected
+            state.written = max(state.written, state.line)
+            state.up, state.error = True, ""
+            self._save()
+
+    def _lost(self, lines: int) -> None:
+        log.error("%d lines for %s were removed from the journal before it took them", lines, self._name)
+        with self._changed:
+            self._state.drop("journal_full", lines)
+            self._state.line += lines
+            self._save()
+
+    def _failed(self, text: str) -> None:
+        with self._changed:
+            if self._state.up:
+                log.warning("%s does not take lines, they are kept: %s", self._name, text)
+            self._state.up, self._state.error = False, text
+            self._save()
+
+    def _idle(self) -> bool:
+        """Wait for news; true when there will be none and it was told to stop."""
+        with self._changed:
+            if self._deadline is not None and not self._news:
+                return True
+            if not self._news:
+                self._changed.wait(_IDLE_SECONDS)
+            return False
+
+    def _wait(self, seconds: float) -> None:
+        """Pause after a failure; the end of the drain time ends it."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while (left := until - time.monotonic()) > 0 and not self._over():
+                if self._deadline is not None:
+                    left = min(left, max(self._deadline - time.monotonic(), 0.001))
+                self._changed.wait(left)
+
+    def _save(self) -> None:
+        self._file.write(*self._state.values())
