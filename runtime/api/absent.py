@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from runtime.api.routing import Call, Handler, Routes
-from runtime.errors import NotImplementedYet, Unavailable
+from runtime.api.routing import Call, Handler, Routes, json_response
+from runtime.errors import NotFound, NotImplementedYet, Unavailable
 
 __all__ = ["routes"]
 
@@ -32,10 +32,8 @@ ABSENT = {
     "image search": ("GET /images/search",),
     "registry queries": ("GET /distribution/{name:path}/json",),
     "plugins": (
-        "GET /plugins",
         "GET /plugins/privileges",
         "POST /plugins/pull",
-        "GET /plugins/{name:path}/json",
         "DELETE /plugins/{name:path}",
         "POST /plugins/{name:path}",
     ),
@@ -77,6 +75,18 @@ async def _no_swarm(call: Call) -> web.StreamResponse:
         'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
         "to swarm and try again."
     )
+
+
+@routes.get("/plugins")
+async def plugins(call: Call) -> web.StreamResponse:
+    """``docker plugin ls``: there are none."""
+    return json_response([])
+
+
+@routes.get("/plugins/{name:path}/json")
+async def plugin(call: Call) -> web.StreamResponse:
+    """There are none; ``docker inspect`` without a type asks here last."""
+    raise NotFound(f'plugin "{call.params["name"]}" not found')
 
 
 def _add(operation: str, handler: Handler) -> None:

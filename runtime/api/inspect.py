@@ -165,6 +165,8 @@ def _host_config(container: Container) -> dict[str, Any]:
     body["RestartPolicy"] = container.policy.render()
     if body["NetworkMode"] == "default":
         body["NetworkMode"] = "bridge"
+    for name in ("CgroupnsMode", "IpcMode", "ShmSize"):
+        body[name] = body[name] or _HOST_DEFAULTS[name]
     if body["Memory"] and not body["MemorySwap"]:
         body["MemorySwap"] = 2 * body["Memory"]
     return body
