@@ -27,7 +27,7 @@ def apply_changes(config: Mapping[str, Any], changes: Sequence[str]) -> dict[str
         word, _, rest = change.strip().partition(" ")
         apply = _INSTRUCTIONS.get(word.upper())
         if apply is None:
-            raise BadRequest(f"{word.upper() or change!r} is not a valid change command")
+            raise BadRequest(f"{word.upper() or repr(change)} is not a valid change command")
         if not rest.strip() and word.upper() not in ("CMD", "ENTRYPOINT"):
             raise BadRequest(f"{word.upper()} requires at least one argument")
         apply(out, rest.strip())
