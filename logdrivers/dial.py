@@ -17,7 +17,9 @@ from typing import Any
 
 from logdrivers.driver import SinkDown
 
-__all__ = ["Dialer", "await_delivery", "dial_unix", "peer_closed"]
+__all__ = ["Dialer", "dial_unix", "peer_closed", "write"]
+
+_PIECE = 256 << 10
 
 _Address = tuple[socket.AddressFamily, Any]
 
@@ -124,30 +126,42 @@ def dial_unix(path: str, timeout_seconds: float) -> socket.socket:
 
 def peer_closed(sock: socket.socket) -> bool:
     """Whether the peer has closed its side or reset the connection. Never blocks; takes no data."""
+    return bool(_events(sock) & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
+
+
+def _events(sock: socket.socket) -> int:
     poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLRDHUP)
-    return any(
-        events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL)
-        for _, events in poll.poll(0)
-    )
+    poll.register(sock, select.POLLRDHUP)
+    return next((events for _, events in poll.poll(0)), 0)
 
 
-def await_delivery(sock: socket.socket, timeout_seconds: float) -> None:
-    """Wait until the peer's host has taken every byte written, which a returned write does not say.
+def write(sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
+    """Write ``data`` and wait until the peer's host has taken it, which a returned ``send`` does not say.
 
-    Raises SinkDown when the peer closed meanwhile or has not taken them in time.
+    The deadline is for progress: it starts again whenever the peer takes bytes, so a slow link is no dead
+    one. Raises SinkDown (no progress in time, the peer closed) or OSError; ``data`` is then to be sent again.
     """
+    sock.settimeout(timeout_seconds)
+    view = memoryview(data)
+    while view:
+        view = view[sock.send(view[:_PIECE]) :]
+    _await_delivery(sock, timeout_seconds)
+    # A peer that closes with bytes it has not read resets; one that closes having read them all does not.
+    if _events(sock) & select.POLLERR or _unsent_bytes(sock):
+        raise SinkDown("the peer closed the connection during a write")
+
+
+def _await_delivery(sock: socket.socket, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     pause = 0.0005
-    while _unsent_bytes(sock):
-        if peer_closed(sock):
-            break
-        if time.monotonic() > deadline:
-            raise SinkDown(f"{_unsent_bytes(sock)} bytes not taken within {timeout_seconds:g} s")
+    before = 0
+    while (unsent := _unsent_bytes(sock)) and not peer_closed(sock):
+        if unsent != before:
+            before, deadline = unsent, time.monotonic() + timeout_seconds
+        elif time.monotonic() > deadline:
+            raise SinkDown(f"{unsent} bytes not taken within {timeout_seconds:g} s")
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
-    if peer_closed(sock):
-        raise SinkDown("the peer closed the connection during a write")
 
 
 def _unsent_bytes(sock: socket.socket) -> int:

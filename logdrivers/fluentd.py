@@ -21,7 +21,7 @@ import msgpack
 
 from logdrivers.block import Block
 from logdrivers.codecs.forward import ForwardEncoder
-from logdrivers.dial import Dialer, await_delivery, dial_unix, peer_closed
+from logdrivers.dial import Dialer, dial_unix, peer_closed, write
 from logdrivers.driver import Info, OptionError, Sink, SinkDown
 from logdrivers.journaled import JournaledDriver
 from logdrivers.options import (
@@ -190,9 +190,8 @@ class FluentdSink:
             if self._request_ack:
                 self._send_chunks(sock, blocks)
             else:
-                sock.settimeout(self._write_seconds)
-                sock.sendall(b"".join([self._encoder.messages(block) for block in blocks]))
-                await_delivery(sock, self._write_seconds)
+                data = b"".join([self._encoder.messages(block) for block in blocks])
+                write(sock, data, self._write_seconds)
         except OSError as error:
             self.close()
             raise SinkDown(f"cannot write to {self._address}: {error}") from error
@@ -218,12 +217,13 @@ class FluentdSink:
         answers = msgpack.Unpacker(raw=True, max_buffer_size=1 << 20)
         while open_chunks:
             left = deadline - time.monotonic()
-            if left <= 0:
+            sock.settimeout(max(left, 0.001))
+            try:
+                data = sock.recv(65536)
+            except TimeoutError:
                 raise SinkDown(
                     f"{self._address} has not acknowledged {len(open_chunks)} chunks in {self._read_seconds:g} s"
-                )
-            sock.settimeout(left)
-            data = sock.recv(65536)
+                ) from None
             if not data:
                 raise SinkDown(f"{self._address} closed with {len(open_chunks)} chunks not acknowledged")
             try:

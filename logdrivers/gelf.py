@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
-from logdrivers.dial import Dialer, await_delivery, peer_closed
+from logdrivers.dial import Dialer, peer_closed, write
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
 from logdrivers.journaled import JournaledDriver
 from logdrivers.options import EXTRA_OPTIONS, check_known, go_quote
@@ -138,9 +138,7 @@ class GelfTcpSink:
         data = b"".join([self._encoder.frames(block) for block in blocks])
         empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
         try:
-            sock = self._connection()
-            sock.sendall(data)
-            await_delivery(sock, _WRITE_SECONDS)
+            write(self._connection(), data, _WRITE_SECONDS)
         except OSError as error:
             self.close()
             raise SinkDown(f"cannot write {len(data)} bytes to {self._dialer}: {error}") from error
@@ -156,7 +154,6 @@ class GelfTcpSink:
             sock = None
         if sock is None:
             sock = self._sock = self._dialer.connect()
-            sock.settimeout(_WRITE_SECONDS)
         return sock
 
     def close(self) -> None:

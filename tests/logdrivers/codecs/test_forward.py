@@ -26,7 +26,6 @@ from logdrivers.codecs.forward import (
 )
 from logdrivers.driver import Info
 from logdrivers.tag import render_tag
-from tests.docker_captures import WRITTEN, capture, container
 
 TIME = 1_795_203_851_793_123_456
 
@@ -60,12 +59,12 @@ def unpack(data: bytes) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", ["forward", "forward-sub-second"])
-def test_every_message_is_dockers_but_for_the_order_of_keys(name: str) -> None:
-    about = container(name)
+def test_every_message_is_dockers_but_for_the_order_of_keys(captures: Any, name: str) -> None:
+    about = captures.container(name)
     encoder = ForwardEncoder(about, render_tag(about.options["tag"], about), name == "forward-sub-second")
-    stream, theirs = capture(name), msgpack.Unpacker(raw=True)
+    stream, theirs = captures.stream(name), msgpack.Unpacker(raw=True)
     theirs.feed(stream)
-    by_text = {(s.encode(), text): partial for s, text, partial in WRITTEN}
+    by_text = {(s.encode(), text): partial for s, text, partial in captures.written}
     end = 0
     for message in theirs:
         start, end = end, theirs.tell()

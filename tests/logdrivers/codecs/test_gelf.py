@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,6 @@ from logdrivers.codecs import json_file
 from logdrivers.codecs.gelf import MAX_CHUNKS, Datagrams, GelfEncoder, TooLarge, chunk, escape
 from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decode, decompress
 from logdrivers.driver import Info
-from tests.docker_captures import WRITTEN, capture, container
 
 TIME = 1_795_203_851_793_123_456
 
@@ -52,10 +52,10 @@ def text_lines() -> st.SearchStrategy[list[bytes]]:
 # --- encoding ---
 
 
-def test_every_message_is_dockers_byte_for_byte() -> None:
-    encoder = GelfEncoder(container("gelf"))
-    theirs = capture("gelf").split(b"\0")[:-1]
-    written = [entry for entry in WRITTEN if entry[1]]  # Docker skips the empty line
+def test_every_message_is_dockers_byte_for_byte(captures: Any) -> None:
+    encoder = GelfEncoder(captures.container("gelf"))
+    theirs = captures.stream("gelf").split(b"\0")[:-1]
+    written = [entry for entry in captures.written if entry[1]]  # Docker skips the empty line
     assert len(theirs) == len(written)
     for message, (stream, text, partial) in zip(theirs, written, strict=True):
         time_ns = round(json.loads(message)["timestamp"] * 1000) * 1_000_000

@@ -1,0 +1,353 @@
+"""The fluentd driver: options in Docker's words, and a sink under every fault a server can have."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from logdrivers import fluentd
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.codecs.forward import ack
+from logdrivers.driver import Info, OptionError, Sink, SinkDown
+from logdrivers.fluentd import FluentdDriver, parse_address
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fluentd-async": "x"}, 'strconv.ParseBool: parsing "x": invalid syntax'),
+        ({"fluentd-sub-second-precision": "x"}, 'strconv.ParseBool: parsing "x": invalid syntax'),
+        ({"fluentd-request-ack": "x"}, 'strconv.ParseBool: parsing "x": invalid syntax'),
+        ({"fluentd-buffer-limit": "x"}, "invalid size: 'x'"),
+        ({"fluentd-buffer-limit": "-1"}, "invalid size: '-1'"),
+        ({"fluentd-retry-wait": "5"}, 'time: missing unit in duration "5"'),
+        ({"fluentd-retry-wait": "x"}, 'time: invalid duration "x"'),
+        ({"fluentd-max-retries": "-1"}, 'strconv.ParseUint: parsing "-1": invalid syntax'),
+        ({"fluentd-max-retries": "2147483648"}, "invalid fluentd-max-retries: value out of range"),
+        ({"x": "1"}, "unknown log opt 'x' for fluentd log driver"),
+        (
+            {"fluentd-async": "1", "fluentd-async-connect": "1"},
+            "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect'",
+        ),
+        ({"fluentd-address": "udp://a:1"}, "invalid fluentd-address (udp://a:1): unsupported scheme: 'udp'"),
+        ({"fluentd-address": "unix://"}, "invalid fluentd-address (unix://): path is empty"),
+        ({"fluentd-address": "unix:///"}, "invalid fluentd-address (unix:///): path is empty"),
+        (
+            {"fluentd-address": "tcp://h:1/path"},
+            "invalid fluentd-address (tcp://h:1/path): should not contain a path element",
+        ),
+        (
+            {"fluentd-async-reconnect-interval": "20s"},
+            'invalid value for fluentd-async-reconnect-interval: value ("20s") must be between 100ms and 10s',
+        ),
+    ],
+)
+def test_refusals_are_dockers(options: dict[str, str], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        FluentdDriver().validate(options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("address", ["tcp://h:x", "tcp://h:99999", "h:1:2", "tcp://a b:1"])
+def test_addresses_that_cannot_be_are_refused(address: str) -> None:
+    with pytest.raises(OptionError, match=r"invalid fluentd-address \("):
+        FluentdDriver().validate({"fluentd-address": address})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "tcp://127.0.0.1:24224"),
+        ("foo", "tcp://foo:24224"),
+        ("foo:1", "tcp://foo:1"),
+        ("tcp://:24225", "tcp://127.0.0.1:24225"),
+        ("tls://h", "tls://h:24224"),
+        ("[::1]:5", "tcp://::1:5"),
+        ("unix:///run/x.sock", "unix:///run/x.sock"),
+    ],
+)
+def test_addresses_are_filled_in(text: str, shown: str) -> None:
+    assert str(parse_address(text)) == shown
+
+
+def test_what_docker_takes_is_taken() -> None:
+    FluentdDriver().validate(
+        {
+            "fluentd-async": "",
+            "fluentd-buffer-limit": "8m",
+            "fluentd-retry-wait": "-1s",
+            "fluentd-max-retries": "3",
+            "fluentd-async-reconnect-interval": "0",
+            "fluentd-write-timeout": "1s",
+            "fluentd-read-timeout": "1s",
+            "tag": "{{.Name}}",
+            "env-regex": "^x",
+        }
+    )
+
+
+# --- the sink ---
+
+
+def sink(address: str, **options: str) -> Sink:
+    info = Info(
+        "0123456789abcdef" * 4,
+        "/web",
+        "sha256:" + "fe" * 32,
+        "shop/web",
+        ("sh",),
+        0,
+        Path("/nonexistent"),
+        {"fluentd-address": address, **{"fluentd-" + k.replace("_", "-"): v for k, v in options.items()}},
+    )
+    FluentdDriver().validate(info.options)
+    made = FluentdDriver().sink(info)
+    assert made is not None
+    return made
+
+
+def lines(*texts: bytes) -> Block:
+    data = b"".join(text + b"\n" for text in texts)
+    return Block(data, Encoding.LINES, Stream.STDOUT, 10**18, 10**18, len(texts))
+
+
+@pytest.fixture
+def tcp() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        yield server
+
+
+def at(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+class Peer:
+    """The server's end of a connection."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.socket, _ = server.accept()
+        self.socket.settimeout(10)
+        self.unpacker = msgpack.Unpacker(raw=True)
+
+    def message(self) -> Any:
+        while True:
+            for message in self.unpacker:
+                return message
+            data = self.socket.recv(65536)
+            assert data
+            self.unpacker.feed(data)
+
+    def log(self) -> bytes:
+        text: bytes = self.message()[2][b"log"]
+        return text
+
+
+def test_messages_arrive_tagged_and_in_order(tcp: socket.socket) -> None:
+    out = sink(at(tcp))
+    out.send([lines(b"a", b""), lines(), lines(b"c")])
+    peer = Peer(tcp)
+    first = peer.message()
+    assert first[0] == b"0123456789ab"
+    assert first[2][b"container_name"] == b"/web"
+    assert [first[2][b"log"], peer.log(), peer.log()] == [b"a", b"", b"c"]
+    peer.socket.close()
+    out.close()
+
+
+def test_over_a_unix_socket() -> None:
+    directory = tempfile.mkdtemp(dir="/tmp")
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{directory}/s")
+            server.listen()
+            server.settimeout(10)
+            out = sink(f"unix://{directory}/s")
+            got: list[bytes] = []
+
+            def read() -> None:
+                peer = Peer(server)
+                got.append(peer.log() + peer.log())
+                peer.socket.close()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            out.send([lines(b"a", b"b")])
+            reader.join()
+            assert got == [b"ab"]
+            out.close()
+        with pytest.raises(SinkDown, match=f"cannot connect to unix://{directory}/s"):
+            out.send([lines(b"a")])
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", directory / "key", "-out", directory / "cert"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_over_tls_to_a_server_whose_certificate_is_checked(
+    tcp: socket.socket, certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert", certificate / "key")
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert"))
+    got: list[object] = []
+
+    def serve() -> None:
+        try:
+            with context.wrap_socket(tcp, server_side=True) as server:
+                peer = Peer(server)
+                got.append(peer.log())
+                peer.socket.close()
+        except OSError as error:
+            got.append(error)
+
+    out = sink(f"tls://localhost:{tcp.getsockname()[1]}")
+    server = threading.Thread(target=serve)
+    server.start()
+    if trusted:
+        out.send([lines(b"secret")])
+        server.join()
+        assert got == [b"secret"]
+    else:
+        with pytest.raises(SinkDown, match="CERTIFICATE_VERIFY_FAILED"):
+            out.send([lines(b"secret")])
+        server.join()
+        assert isinstance(got[0], OSError)
+    out.close()
+
+
+def test_with_acknowledgement_a_batch_is_sent_once_the_server_has_it(tcp: socket.socket) -> None:
+    out = sink(at(tcp), request_ack="true", read_timeout="10s")
+    got: list[Any] = []
+
+    def serve() -> None:
+        peer = Peer(tcp)
+        got.extend(peer.message() for _ in range(2))
+        for message in reversed(got):
+            peer.socket.sendall(ack(message[2][b"chunk"]))
+        got.append(peer.message())
+        peer.socket.sendall(ack(b"of something else") + ack(got[2][2][b"chunk"]))
+        peer.socket.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    out.send([lines(b"a", b"b"), lines(b"c")])
+    out.send([lines(b"d")])
+    server.join()
+    assert [message[2][b"size"] for message in got] == [2, 1, 1]
+    assert len({message[2][b"chunk"] for message in got}) == 3
+    unpacker = msgpack.Unpacker(raw=True)
+    unpacker.feed(got[0][1])
+    assert [entry[1][b"log"] for entry in unpacker] == [b"a", b"b"]
+    out.close()
+
+
+def test_a_server_that_never_answers_costs_the_deadline_and_the_chunk_keeps_its_id(
+    tcp: socket.socket,
+) -> None:
+    out = sink(at(tcp), request_ack="true", read_timeout="200ms")
+    start = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SinkDown, match=r"has not acknowledged 1 chunks in 0.2 s"):
+            out.send([lines(b"a")])
+    assert time.monotonic() - start < 10
+    with pytest.raises(SinkDown):
+        out.send([lines(b"other")])
+    peers = [Peer(tcp) for _ in range(3)]
+    first, again, other = (peer.message()[2][b"chunk"] for peer in peers)
+    assert first == again != other
+    for peer in peers:
+        peer.socket.close()
+    out.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xc1", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_server_that_closes_or_answers_nonsense_is_down(tcp: socket.socket, answer: bytes) -> None:
+    out = sink(at(tcp), request_ack="true", read_timeout="10s")
+
+    def serve() -> None:
+        peer = Peer(tcp)
+        peer.message()
+        peer.socket.sendall(answer)
+        peer.socket.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with pytest.raises(SinkDown):
+        out.send([lines(b"a")])
+    server.join()
+    out.close()
+
+
+def test_a_refused_connection_is_down_and_comes_back(tcp: socket.socket) -> None:
+    port = tcp.getsockname()[1]
+    tcp.close()
+    out = sink(f"127.0.0.1:{port}")
+    with pytest.raises(SinkDown, match=f"cannot connect to tcp://127.0.0.1:{port}: .*refused"):
+        out.send([lines(b"a")])
+    with socket.create_server(("127.0.0.1", port)) as back:
+        out.send([lines(b"a")])
+        peer = Peer(back)
+        assert peer.log() == b"a"
+        peer.socket.close()
+    out.close()
+
+
+def test_a_server_that_never_reads_costs_the_deadline_and_no_more(tcp: socket.socket) -> None:
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    out = sink(at(tcp), write_timeout="200ms")
+    start = time.monotonic()
+    with pytest.raises(SinkDown):
+        out.send([lines(*[b"x" * 1000] * 20_000)])
+    assert time.monotonic() - start < 10
+    out.close()
+
+
+@pytest.mark.parametrize("how", ["close", "half-close", "reset"])
+def test_a_closed_connection_is_noticed_before_the_next_batch(tcp: socket.socket, how: str) -> None:
+    out = sink(at(tcp))
+    out.send([lines(b"a")])
+    first = Peer(tcp)
+    assert first.log() == b"a"
+    if how == "half-close":
+        first.socket.shutdown(socket.SHUT_WR)
+    else:
+        if how == "reset":
+            first.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        first.socket.close()
+    out.send([lines(b"b")])
+    second = Peer(tcp)
+    assert second.log() == b"b"
+    for peer in (first, second):
+        peer.socket.close()
+    out.close()
+
+
+def test_deadlines_are_there_without_options() -> None:
+    assert fluentd._WRITE_SECONDS > 0
+    assert fluentd._READ_SECONDS > 0
