@@ -23,6 +23,7 @@ from collector.history import History, Point
 from collector.host.cpu import HostCpu, parse_stat
 from collector.host.disks import parse_diskstats
 from collector.host.machine import Machine, read_machine
+from collector.netlink import Counters, LinkCounters
 from collector.netns import parse_net_dev
 from collector.roots import Roots
 from collector.sample import Sample
@@ -77,6 +78,7 @@ class Sampler:
         self._host = _HostTarget(
             self._layout, self.roots, History(history_points), self.machine.memory.total_bytes
         )
+        self._links = LinkCounters() if self.roots.proc == Path("/proc") else None
         self._pass = threading.Lock()
         self._opening = threading.RLock()
         self._online = self.machine.topology.cores
@@ -96,10 +98,11 @@ class Sampler:
             now_ns = time.time_ns() if now_ns is None else now_ns
             started = time.thread_time()
             cpu = self._host.read(now_ns)
+            links = self._read_links()
             self._online = cpu.online or self._online
             self._note_failures(HOST, self._host.latest)
             for container_id, target in tuple(self._targets.items()):
-                self._note_failures(container_id, target.read(now_ns, cpu.total_seconds))
+                self._note_failures(container_id, target.read(now_ns, cpu.total_seconds, links))
                 if target.gone:
                     self._end(container_id)
             self._newest_ns = now_ns
@@ -163,6 +166,20 @@ class Sampler:
                 target.close()
             self._targets.clear()
         self._host.close()
+        if self._links is not None:
+            self._links.close()
+
+    def _read_links(self) -> dict[int, Counters] | None:
+        """Counters of all the host's interfaces at once, where that helps a container; else None."""
+        if self._links is None or not any(target.counts_network for target in self._targets.values()):
+            return None
+        try:
+            return self._links.read()
+        except OSError as error:
+            logger.warning("cannot dump interface counters, will read every container's own: %s", error)
+            self._links.close()
+            self._links = None
+            return None
 
     # --- starts and ends -----------------------------------------------------------------------------
 

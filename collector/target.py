@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from collections.abc import Mapping
 
 from collector.cgroup.layout import Layout
 from collector.cgroup.reader import CgroupReader
 from collector.container import Container
 from collector.history import History
+from collector.netlink import Counters
 from collector.netns import Namespace
 from collector.roots import Roots
 from collector.sample import Interface, Sample
@@ -67,15 +68,27 @@ class Target:
         """Its cgroup was found removed."""
         return self.cgroup.gone
 
-    def read(self, now_ns: int, host_cpu_seconds: float | None) -> Sample | None:
+    def read(
+        self,
+        now_ns: int,
+        host_cpu_seconds: float | None,
+        host_links: Mapping[int, Counters] | None = None,
+    ) -> Sample | None:
         """Take a sample and remember it; None, and nothing changed, once it is closed."""
         with self.lock:
             if self.closed:
                 return None
             last = self.latest
-            sample = self.cgroup.read(now_ns, last)
-            interfaces, errors = self._network(last, sample.errors)
-            sample = replace(sample, interfaces=interfaces, errors=errors, host_cpu_seconds=host_cpu_seconds)
+            interfaces: tuple[Interface, ...] = ()
+            errors: tuple[str, ...] = ()
+            if self.counts_network and self.namespace is not None:
+                try:
+                    interfaces = self.namespace.read(host_links)
+                except OSError:  # its process has ended: what the interfaces had carried stays
+                    interfaces = last.interfaces if last else ()
+                except ValueError as error:
+                    errors = (f"network: {error}",)
+            sample = self.cgroup.read(now_ns, last, interfaces, host_cpu_seconds, errors)
             self.previous, self.latest = last, sample
             self.history.append(sample)
             return sample
@@ -88,16 +101,3 @@ class Target:
                 self.cgroup.close()
                 if self.namespace is not None:
                     self.namespace.close()
-
-    def _network(
-        self, last: Sample | None, errors: tuple[str, ...]
-    ) -> tuple[tuple[Interface, ...], tuple[str, ...]]:
-        if self.namespace is None or not self.counts_network:
-            return (), errors
-        try:
-            return self.namespace.read(), errors
-        except OSError:
-            # The process has ended: what its interfaces carried last stays.
-            return (last.interfaces if last else ()), errors
-        except ValueError as error:
-            return (), (*errors, f"network: {error}")

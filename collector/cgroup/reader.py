@@ -21,7 +21,7 @@ from collector.cgroup.v2.cpu import CpuReader as CpuReaderV2
 from collector.cgroup.v2.io import IoReader
 from collector.cgroup.v2.memory import MemoryReader as MemoryReaderV2
 from collector.cgroup.v2.pressure import PressureReader
-from collector.sample import Sample
+from collector.sample import Interface, Sample
 
 __all__ = ["CgroupReader"]
 
@@ -74,24 +74,49 @@ class CgroupReader:
         self._pressure = PressureReader(unified)
         keep(self._pressure)
 
-    def read(self, now_ns: int, previous: Sample | None = None) -> Sample:
-        """Everything at this moment, without network. Never raises: failures are in ``Sample.errors``."""
-        before = previous or _EMPTY
-        errors: list[str] = []
+    def read(
+        self,
+        now_ns: int,
+        previous: Sample | None = None,
+        interfaces: tuple[Interface, ...] = (),
+        host_cpu_seconds: float | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> Sample:
+        """Everything at this moment; what the caller read elsewhere is put in as it is.
+
+        Never raises: a controller's failure is in ``Sample.errors``.
+        """
+        failed: list[str] | None = None
         if now_ns - self._limits_ns >= LIMITS_EVERY_NS:
-            self.refresh_limits(errors)
+            failed = []
+            self.refresh_limits(failed)
             self._limits_ns = now_ns
+        try:
+            cpu = self._cpu.read()
+            memory = self._memory.read()
+            block_io = self._io.read()
+            pids = self._pids.read()
+            pressure = self._pressure.read()
+        except (OSError, ValueError):  # some controller failed: find out which, keep the others
+            before = previous or _EMPTY
+            failed = failed or []
+            cpu = self._part("cpu", self._cpu.read, before.cpu, None, failed)
+            memory = self._part("memory", self._memory.read, before.memory, None, failed)
+            block_io = self._part("io", self._io.read, before.block_io, (), failed)
+            pids = self._part("pids", self._pids.read, before.pids, None, failed)
+            pressure = self._part("pressure", self._pressure.read, before.pressure, {}, failed)
         return Sample(
             now_ns,
-            self._part("cpu", self._cpu.read, before.cpu, None, errors),
-            self._part("memory", self._memory.read, before.memory, None, errors),
-            self._part("io", self._io.read, before.block_io, (), errors),
-            self._part("pids", self._pids.read, before.pids, None, errors),
+            cpu,
+            memory,
+            block_io,
+            pids,
             self._pids.limit,
             None,
-            (),
-            self._part("pressure", self._pressure.read, before.pressure, {}, errors),
-            tuple(errors),
+            interfaces,
+            pressure,
+            (*errors, *failed) if failed else errors,
+            host_cpu_seconds,
         )
 
     def refresh_limits(self, errors: list[str] | None = None) -> None:

@@ -42,6 +42,7 @@ _CONTAINER = rows_of("container")
 _CPU, _MEMORY, _STAT = rows_of("cpu"), rows_of("memory"), rows_of("stat")
 _PRESSURE, _TASKS = rows_of("pressure"), rows_of("tasks")
 _INTERFACE, _DEVICE = rows_of("interface"), rows_of("device")
+_LIFECYCLE = tuple(FAMILIES[row].field for row in _CONTAINER)
 _FIXED = (*_CONTAINER, *_CPU, *_MEMORY, *_STAT, *_PRESSURE, *_TASKS)
 
 _get_cpu, _get_memory, _get_tasks = _getter(_CPU), _getter(_MEMORY), _getter(_TASKS)
@@ -156,7 +157,7 @@ def _lifecycle(container: Container, sample: Sample | None, last_seen: int | Non
     """Values of the ``container`` rows, in the table's order; the host only runs, it has no engine."""
     if container.id == HOST:
         seen = {"last_seen": last_seen, "started": container.started_ns // 1_000_000_000 or None}
-        return [seen.get(FAMILIES[row].field) for row in _CONTAINER]
+        return [seen.get(field) for field in _LIFECYCLE]
     kills = sample.memory.oom_kills if sample and sample.memory else None
     if container.oom_killed:
         kills = max(kills or 0, 1)
@@ -171,7 +172,7 @@ def _lifecycle(container: Container, sample: Sample | None, last_seen: int | Non
         "restarts": container.restarts,
         "info": 1,
     }
-    return [values[FAMILIES[row].field] for row in _CONTAINER]
+    return [values[field] for field in _LIFECYCLE]
 
 
 def _fixed_values(sample: Sample) -> list[Number | None]:

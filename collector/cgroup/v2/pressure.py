@@ -17,11 +17,12 @@ __all__ = ["PressureReader", "parse_pressure"]
 
 def parse_pressure(data: bytes) -> Pressure:
     """A ``*.pressure`` file: the ``some`` line, and ``full`` where the kernel has it."""
-    parts = data.split(b"total=")
+    parts = data.split(b"total=", 2)
     if len(parts) < 2 or not parts[0].startswith(b"some "):
         raise ValueError(f"{data[:60]!r}: expected a line 'some avg10=… total=…'")
-    some = int(parts[1].partition(b"\n")[0]) / 1e6
-    return Pressure(some, int(parts[2]) / 1e6 if len(parts) > 2 else None)
+    if len(parts) == 2:
+        return Pressure(int(parts[1]) / 1e6)
+    return Pressure(int(parts[1][: parts[1].index(b"\n")]) / 1e6, int(parts[2]) / 1e6)
 
 
 class PressureReader:
