@@ -19,7 +19,7 @@ from typing import Any, cast
 import orjson
 
 from collector.inputs.intake import Intake, Sources
-from collector.inputs.received import Collator, Delivery, InputCounters, Origin, render_attributes
+from collector.inputs.received import Collator, Delivery, InputCounters, Origin, read_out, render_attributes
 from logdrivers.block import Stream
 from logdrivers.codecs.forward import DecodeError, Event, ForwardDecoder, Handshake, Message, ack
 
@@ -87,7 +87,7 @@ class ForwardInput:
         """Take what has arrived, store it, close."""
         if self._server is not None:
             self._server.close()
-            await asyncio.sleep(0)  # what has arrived on open connections is read in this turn
+            await read_out(self.counters)
         if self._heartbeat is not None:
             self._heartbeat.close()
         for connection in list(self._connections):

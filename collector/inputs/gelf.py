@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from collector.inputs.intake import Intake, Sources
-from collector.inputs.received import Collator, Delivery, InputCounters, Origin, render_attributes
+from collector.inputs.received import Collator, Delivery, InputCounters, Origin, read_out, render_attributes
 from logdrivers.block import Stream
 from logdrivers.codecs.gelf import CHUNK_MAGIC
 from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decode, decompress
@@ -95,7 +95,7 @@ class GelfInput:
                 timer.cancel()
         if self._server is not None:
             self._server.close()
-            await asyncio.sleep(0)  # what has arrived on open connections is read in this turn
+            await read_out(self.counters)
         for connection in list(self._connections):
             connection.close()
         if self._udp is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file
 from logdrivers.codecs.gelf import escape
 
-__all__ = ["Collator", "Delivery", "InputCounters", "Origin", "render_attributes"]
+__all__ = ["Collator", "Delivery", "InputCounters", "Origin", "read_out", "render_attributes"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,16 @@ class InputCounters:
     accepted: int = 0  #: connections since the start
     store_failures: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  #: by cause
+
+
+async def read_out(counters: InputCounters, seconds: float = 1.0) -> None:
+    """Let the loop read what has arrived on open connections: until nothing comes, or for so long."""
+    deadline = time.monotonic() + seconds
+    quiet = 0
+    while quiet < 3 and time.monotonic() < deadline:
+        before = counters.bytes
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if counters.bytes == before else 0
 
 
 class Origin(NamedTuple):
@@ -201,8 +212,8 @@ class Delivery:
             self._timer.cancel()
         if self._waiting:
             self._drain(last=True)
-        self._counters.dropped["store"] += self._counters.waiting
         if self._counters.waiting:
+            self._counters.dropped["store"] += self._counters.waiting
             log.error("%s input: %d messages could not be stored", self._name, self._counters.waiting)
         self._counters.waiting = 0
         self._waiting.clear()

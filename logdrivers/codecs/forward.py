@@ -240,7 +240,9 @@ class ForwardDecoder:
             self._fed += len(piece)
             for value in self._unpacker:
                 # Asked for now: later it counts what has been read of the next one, too.
-                self._taken = self._unpacker.tell()
+                before, self._taken = self._taken, self._unpacker.tell()
+                if self._taken - before > self._limit:
+                    raise OverflowError(f"a message of {self._taken - before}")
                 yield self._message(value)
 
     def _message(self, value: Any) -> Message | Handshake:
