@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runtime.errors import NotFound, ServerError
 from runtime.image import ImageStore
+from runtime.image_archive import load_archive
 
 __all__ = ["pull"]
 
@@ -53,8 +54,6 @@ async def pull(images: ImageStore, reference: str, platform: str = "") -> Sequen
             raise
         if process.returncode != 0:
             raise _refusal(reference, errors.decode("utf-8", "replace"))
-        from runtime.image_archive import load_archive
-
         with archive.open("rb") as stream:
             lines = await asyncio.to_thread(load_archive, images, stream)
     return [f"Pulling {reference}", *lines, f"Status: Downloaded newer image for {reference}"]

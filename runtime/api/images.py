@@ -16,6 +16,7 @@ from aiohttp import web
 from runtime.api.routing import Call, Routes, Version, json_response
 from runtime.errors import BadRequest, EngineError, NotFound
 from runtime.image import Image
+from runtime.image_archive import load_archive
 from runtime.pull import pull
 from runtime.reference import parse_reference
 
@@ -97,8 +98,6 @@ async def _progress(call: Call, work: Callable[[], Awaitable[Sequence[str]]]) ->
 @routes.post("/images/load")
 async def load(call: Call) -> web.StreamResponse:
     """``docker load``: a ``docker save`` or OCI archive."""
-    from runtime.image_archive import load_archive
-
     lines = await asyncio.to_thread(load_archive, call.engine.images, _body(call))
     for line in lines:
         call.engine.events.publish("image", "load", line.split(": ", 1)[-1].strip(), {"name": line.strip()})
