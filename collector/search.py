@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -19,7 +20,8 @@ from collector.matching import for_source, select
 from collector.needs import Clause, fold, needs
 from collector.query import All, And, Node, Query, Regex
 from collector.regex import RegexProcess, RegexTimeout, spans_lines
-from collector.segments.chunk import Chunk, Layout
+from collector.segments.chunk import Chunk
+from collector.segments.frames import Corrupt
 from collector.sink import Source
 from logdrivers.block import Stream
 
@@ -193,11 +195,13 @@ class _Search:
                 continue
             self._check_time()
             if isinstance(what, _RowOf):
-                self._open_row(what)
+                with suppress(Corrupt):  # counted by the segment
+                    self._open_row(what)
             elif isinstance(what, tuple):
                 segment, unit = what
                 for chunk, plan in segment.load(unit):
-                    self._open_chunk(chunk, plan)
+                    with suppress(Corrupt):
+                        self._open_chunk(chunk, plan)
             else:
                 segment = what  # type: ignore[assignment]
                 for unit in segment.units(self._since, self._until, self._plan):
@@ -235,7 +239,7 @@ class _Search:
 
     def _candidates(self, chunk: Chunk, plan: Plan) -> list[int] | None:
         """Lines that may match, rising; None for all."""
-        clauses = [clause for clause in plan.clauses if not (clause.anywhere and _attrs_apart(chunk))]
+        clauses = [clause for clause in plan.clauses if not (clause.anywhere and chunk.has_attrs)]
         if clauses:
             return scan(chunk.text, clauses)
         for node in plan.node.terms if isinstance(plan.node, And) else (plan.node,):
@@ -261,10 +265,6 @@ class _Search:
             time_ns, number, stream, text, attrs = lines[index]
             hit = Hit(time_ns, source, stream, text, chunk.source, number, attrs)
             heapq.heappush(heap, (sign * time_ns, 1, sign * chunk.source, sign * number, 0, hit))
-
-
-def _attrs_apart(chunk: Chunk) -> bool:
-    return chunk.layout is Layout.SPLIT and b'"attrs":' in (chunk.rest or b"")
 
 
 def _by_row(chunk: Chunk, candidates: list[int]) -> list[tuple[int, list[int]]]:

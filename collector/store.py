@@ -22,14 +22,16 @@ import zstandard
 
 from collector.cursor import Position, StoreCursor, Taken, Token, settle
 from collector.query import Query
+from collector.retention import Victim, choose
 from collector.roots import Roots
 from collector.search import TIME_LIMIT_SECONDS, Hit, Searchable, search
-from collector.segments.catalog import Catalog, CursorRow
-from collector.segments.frames import encode_extra, pack_header
-from collector.segments.opening import Opened, open_segments
+from collector.segments.catalog import Catalog, CursorRow, Removal
+from collector.segments.frames import count_newlines, encode_extra, pack_header
+from collector.segments.opening import Opened, Segment, open_segments
 from collector.segments.raw import RawSegment
-from collector.segments.reading import raw_ahead, take_raw
-from collector.segments.windows import RawView
+from collector.segments.reading import ahead, take
+from collector.segments.sealing import seal
+from collector.segments.windows import RawView, SealedView
 from collector.sink import Source
 from logdrivers.block import Block, Encoding
 
@@ -42,6 +44,8 @@ DEFAULT_MAX_BYTES: Final = 10 << 30
 SEGMENT_BYTES: Final = 64 << 20
 SEGMENT_FRAMES: Final = 32768
 SEGMENT_SECONDS: Final = 3600.0
+#: How often the background thread looks after age and size.
+_UPKEEP_SECONDS: Final = 10.0
 #: Blocks smaller than this are not compressed before sealing.
 _COMPRESS_FROM: Final = 512
 #: Fast levels of zstd are negative; this one costs 0.25 µs a line.
@@ -114,9 +118,16 @@ class Store:
             os.close(self._lock_fd)
             raise
         self._closed = False
+        self._wake = threading.Event()
+        self._upkeep = threading.Lock()  # one maintain at a time
+        self._sealing_seconds = 0.0
+        self._thread: threading.Thread | None = None
+        if background:
+            self._thread = threading.Thread(target=self._maintain_forever, name="store-upkeep", daemon=True)
+            self._thread.start()
 
     def _adopt(self, opened: Opened) -> None:
-        self._segments: dict[int, RawSegment] = opened.segments
+        self._segments: dict[int, Segment] = opened.segments
         self._active = opened.active
         self._active_since = time.monotonic()
         self._sources = opened.sources
@@ -221,6 +232,7 @@ class Store:
         self._moved_checkpoints.clear()
         self._segments[number] = self._active = created
         self._active_since = time.monotonic()
+        self._wake.set()
 
     def checkpoint(self, key: str) -> bytes | None:
         """The last value stored for ``key``, or None."""
@@ -252,7 +264,10 @@ class Store:
         """Lines that match, from ``since_ns`` on and before ``until_ns``; see ``collector.search.search``."""
         with self._lock:
             self._check_open()
-            views: list[Searchable] = [RawView(segment) for segment in self._segments.values()]
+            views: list[Searchable] = [
+                RawView(segment) if isinstance(segment, RawSegment) else SealedView(segment)
+                for segment in self._segments.values()
+            ]
         return search(
             views, self._sources, query, since_ns, until_ns, limit, newest_first, time_limit_seconds
         )
@@ -288,7 +303,7 @@ class Store:
             segment = self._segments.get(position.segment)
             later = min((n for n in self._segments if n > position.segment), default=None)
         if segment is not None:
-            taken = take_raw(segment, position, max_bytes, self._sources)
+            taken = take(segment, position, max_bytes, self._sources)
             if taken.blocks:
                 return taken
             position = taken.end
@@ -318,7 +333,7 @@ class Store:
         lines = sum(one.lines - one.corrupt_lines for one in later)
         raw_bytes = sum(one.raw_bytes for one in later)
         if segment is not None:
-            here = raw_ahead(segment, position)
+            here = ahead(segment, position)
             lines, raw_bytes = lines + here[0], raw_bytes + here[1]
         return lines, raw_bytes
 
@@ -349,14 +364,97 @@ class Store:
             torn_bytes=self._torn_bytes,
             damaged_frames=sum(segment.damaged_frames for segment in segments),
             disk_bytes=sum(segment.disk_bytes for segment in segments),
-            raw_segments=len(segments),
-            sealed_segments=0,
-            sealing_cpu_seconds=0.0,
+            raw_segments=sum(not segment.sealed for segment in segments),
+            sealed_segments=sum(segment.sealed for segment in segments),
+            sealing_cpu_seconds=self._sealing_seconds,
             cursors={name: CursorCounters(*lag, lost) for name, (lag, lost) in lags.items()},
         )
 
+    def maintain(self) -> None:
+        """Seal every full segment and remove what retention says; the background thread does the same.
+
+        A file that cannot be written or removed is logged and tried again the next time.
+        """
+        with self._upkeep:
+            try:
+                with self._lock:
+                    if self._closed:
+                        return
+                    if self._full():
+                        self._rotate()
+                    full = [
+                        segment
+                        for segment in self._segments.values()
+                        if isinstance(segment, RawSegment) and segment is not self._active
+                    ]
+                for segment in full:
+                    self._retain()
+                    self._seal(segment)
+                self._retain()
+            except OSError as error:
+                log.error("store %s: upkeep failed, will be tried again: %s", self._directory, error)
+
+    def _maintain_forever(self) -> None:
+        while not self._closed:
+            self._wake.wait(_UPKEEP_SECONDS)
+            self._wake.clear()
+            self.maintain()
+
+    def _seal(self, segment: RawSegment) -> None:
+        started = time.thread_time()
+        sealed = seal(segment, self._directory)
+        self._sealing_seconds += time.thread_time() - started
+        with self._lock:
+            self._segments[segment.number] = sealed
+        segment.path.unlink()
+
+    def _retain(self) -> None:
+        oldest_ns = None
+        if self._max_age_seconds is not None:
+            oldest_ns = time.time_ns() - int(self._max_age_seconds * 1e9)
+        while True:
+            with self._lock:
+                if self._closed:
+                    return
+                segments = [segment for _, segment in sorted(self._segments.items())]
+                victim = choose(segments, self._cursors, self._max_bytes, oldest_ns)
+                if victim is None:
+                    return
+                path = self._remove(victim)
+            path.unlink()
+
+    def _remove(self, victim: Victim) -> Path:
+        """Take a segment out, with what every cursor loses by it."""
+        segment = self._segments[victim.number]
+        rows: dict[str, CursorRow] = {}
+        lost: dict[str, int] = {}
+        for name, row in self._cursors.items():
+            if row.segment <= victim.number:
+                place = Position(row.segment, row.frame, row.chunk)
+                lines = ahead(segment, place if row.segment == victim.number else Position(victim.number))[0]
+                lost[name] = lines
+                rows[name] = CursorRow(victim.number + 1, 0, 0, row.lost_pending + lines, row.lost + lines)
+        removal = Removal(
+            victim.number, segment.lines, segment.raw_bytes, segment.corrupt_lines, victim.cause
+        )
+        self._catalog.removed(removal, rows)
+        self._cursors.update(rows)
+        for name, lines in lost.items():
+            if lines:
+                log.warning("store: retention by %s took %d lines from cursor %s", victim.cause, lines, name)
+                self._skipped.setdefault(name, {})[victim.number] = lines
+        del self._segments[victim.number]
+        return segment.path
+
     def close(self) -> None:
         """Put everything on the disk and give up the directory. Nothing else may be called afterwards."""
+        with self._upkeep:
+            self._close()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _close(self) -> None:
         with self._lock:
             if self._closed:
                 return
@@ -379,7 +477,7 @@ def _by_cause(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 def _check(block: Block) -> None:
     """Raise ValueError for a block whose count of lines is not that of its data: numbers depend on it."""
-    lines = 1 if block.partial is not None else block.data.count(b"\n")
+    lines = 1 if block.partial is not None else count_newlines(block.data)
     if lines != block.lines or (block.partial is None and block.data and block.data[-1:] != b"\n"):
         raise ValueError(
             f"block of {block.lines} lines holds {lines} ended by a newline, {len(block.data)} bytes in all"

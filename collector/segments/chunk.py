@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import orjson
@@ -57,25 +58,67 @@ _NO_ATTRS: Final[Mapping[str, str]] = {}
 
 
 class Chunk:
-    """Lines of one source. Rows are in the order of the text; line indexes count from its beginning."""
+    """Lines of one source. Rows are in the order of the text; line indexes count from its beginning.
 
-    __slots__ = ("_rest_lines", "_text_lines", "layout", "lines", "rest", "rows", "source", "starts", "text")
+    What most searches never need is read when it is asked for: ``rows`` and ``rest`` may be given as a
+    function, which may raise Corrupt or OSError when it is called.
+    """
+
+    __slots__ = (
+        "_rest",
+        "_rest_lines",
+        "_rows",
+        "_starts",
+        "_text_lines",
+        "has_attrs",
+        "layout",
+        "source",
+        "text",
+    )
 
     def __init__(
-        self, source: int, layout: Layout, rows: Sequence[Row], text: bytes, rest: bytes | None = None
+        self,
+        source: int,
+        layout: Layout,
+        rows: Sequence[Row] | Callable[[], Sequence[Row]],
+        text: bytes,
+        rest: Callable[[], bytes] | None = None,
+        has_attrs: bool = False,
     ) -> None:
         self.source = source
         self.layout = layout
-        self.rows = rows
         self.text = text
-        self.rest = rest  #: only with ``SPLIT``
-        self.starts: list[int] = []  #: index of each row's first line
-        self.lines = 0
-        for row in rows:
-            self.starts.append(self.lines)
-            self.lines += row.lines
+        self.has_attrs = has_attrs  #: with ``SPLIT``: some records have attributes, which are in the rest
+        self._rows = rows
+        self._rest = rest  # only with ``SPLIT``
+        self._starts: list[int] | None = None
         self._text_lines: list[bytes] | None = None
         self._rest_lines: list[bytes] | None = None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Lines that came together."""
+        if callable(self._rows):
+            self._rows = self._rows()
+        return self._rows
+
+    @property
+    def starts(self) -> list[int]:
+        """Index of each row's first line."""
+        if self._starts is None:
+            self._starts = list(accumulate((row.lines for row in self.rows[:-1]), initial=0))
+        return self._starts
+
+    @property
+    def lines(self) -> int:
+        """How many lines there are."""
+        return self.starts[-1] + self.rows[-1].lines
+
+    def rests(self) -> list[bytes]:
+        """With ``SPLIT``: what follows the message in each record, up to the newline."""
+        if self._rest_lines is None:
+            self._rest_lines = self._rest().split(b"\n") if self._rest is not None else []
+        return self._rest_lines
 
     def row_of(self, line: int) -> int:
         """Index of the row that holds the ``line``-th line of the chunk."""
@@ -98,9 +141,7 @@ class Chunk:
         if self.layout is Layout.RECORDS:
             data = b"\n".join([lines[i] for i in wanted])
         else:
-            if self._rest_lines is None:
-                self._rest_lines = (self.rest or b"").split(b"\n")
-            rests = self._rest_lines
+            rests = self.rests()
             data = b"\n".join([b"".join((OPENER, lines[i], JOINER, rests[i])) for i in wanted])
         bad: list[bytes] = []
         records = json_file.decode(data, bad)

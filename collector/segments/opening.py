@@ -12,9 +12,12 @@ from typing import Final
 from collector.segments.catalog import Catalog, CursorRow
 from collector.segments.frames import Corrupt, decode_extra, frames
 from collector.segments.raw import RawSegment
+from collector.segments.sealed import SealedSegment
 from collector.sink import Source
 
-__all__ = ["Opened", "open_segments"]
+__all__ = ["Opened", "Segment", "open_segments"]
+
+Segment = RawSegment | SealedSegment
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ _NUMBERS_PASSED_OVER: Final = 1 << 20
 class Opened:
     """What was found."""
 
-    segments: dict[int, RawSegment]
+    segments: dict[int, Segment]
     active: RawSegment
     sources: dict[int, Source]
     next_lines: dict[int, int]
@@ -54,40 +57,55 @@ def open_segments(directory: Path, catalog: Catalog, boot_id: str) -> Opened:
             next_lines[number] += _NUMBERS_PASSED_OVER
     catalog.set_text("boot_id", boot_id)
     catalog.set_number("closed", 0)
-    newest = max(segments, default=0)
-    if newest:
-        active = segments[newest]
-    else:
-        number = max(totals.get("removed_through", 0), totals.get("state_through", 0)) + 1
-        before = totals.get("lines_through", 0), totals.get("bytes_through", 0)
-        active = RawSegment.create(directory / f"{number:016d}.raw", number, *before, time.time_ns())
-        segments[number] = active
+    active = _active(directory, segments, totals)
     cursors = {name: _clamp(row, segments) for name, row in catalog.cursors().items()}
     return Opened(segments, active, sources, next_lines, checkpoints, cursors, torn_bytes, gap_lines)
 
 
-def _open_files(directory: Path, removed_through: int) -> tuple[dict[int, RawSegment], int]:
-    found: dict[int, Path] = {}
+def _active(directory: Path, segments: dict[int, Segment], totals: dict[str, int]) -> RawSegment:
+    """The newest segment if it still takes frames, or a new one behind it."""
+    newest = segments.get(max(segments, default=0))
+    if isinstance(newest, RawSegment):
+        return newest
+    number = max(totals.get("removed_through", 0), totals.get("state_through", 0), *segments, 0) + 1
+    before = totals.get("lines_through", 0), totals.get("bytes_through", 0)
+    if newest is not None:
+        before = newest.lines_before + newest.lines, newest.bytes_before + newest.raw_bytes
+    created = RawSegment.create(directory / f"{number:016d}.raw", number, *before, time.time_ns())
+    segments[number] = created
+    return created
+
+
+def _open_files(directory: Path, removed_through: int) -> tuple[dict[int, Segment], int]:
+    raw: dict[int, Path] = {}
+    sealed: dict[int, Path] = {}
     for path in sorted(directory.iterdir()):
         match = _NAME.fullmatch(path.name)
         if path.suffix == ".tmp" or (match and int(match[1]) <= removed_through):
             path.unlink()
         elif match:
-            found[int(match[1])] = path
-    segments: dict[int, RawSegment] = {}
+            (raw if match[2] == "raw" else sealed)[int(match[1])] = path
+    segments: dict[int, Segment] = {}
+    for number, path in sealed.items():
+        try:
+            segments[number] = SealedSegment(path)
+        except Corrupt as error:
+            _set_aside(path, error)
+        else:
+            if number in raw:  # a crash before it was removed
+                raw.pop(number).unlink()
     torn_bytes = 0
-    for number, path in found.items():
-        newest = number == max(found)
+    for number, path in raw.items():
+        newest = number == max(*raw, *sealed)
         try:
             segment = RawSegment.open(path, newest)
         except Corrupt as error:
             torn_bytes += path.stat().st_size
-            if newest:  # a kill while it was made
-                log.warning("%s: removed, it was never completed", path)
+            if newest:
+                log.warning("%s: removed, it was never completed: %s", path, error)
                 path.unlink()
             else:
-                log.error("%s: set aside as .damaged: %s", path, error)
-                path.rename(path.with_suffix(".damaged"))
+                _set_aside(path, error)
             continue
         if segment.repair.torn_bytes or segment.repair.corrupt_bytes:
             log.warning("%s: repaired: %s", path, segment.repair)
@@ -96,7 +114,12 @@ def _open_files(directory: Path, removed_through: int) -> tuple[dict[int, RawSeg
     return segments, torn_bytes
 
 
-def _gaps(segments: dict[int, RawSegment], totals: dict[str, int]) -> int:
+def _set_aside(path: Path, error: Corrupt) -> None:
+    log.error("set aside as .damaged: %s", error)
+    path.rename(path.with_name(path.name + ".damaged"))
+
+
+def _gaps(segments: dict[int, Segment], totals: dict[str, int]) -> int:
     """Lines that were in segments which are no longer there."""
     removed = ("removed_lines_size", "removed_lines_age", "corrupt_lines_removed")
     expected = sum(totals.get(key, 0) for key in removed)
@@ -108,7 +131,7 @@ def _gaps(segments: dict[int, RawSegment], totals: dict[str, int]) -> int:
 
 
 def _replay(
-    segments: dict[int, RawSegment], catalog: Catalog
+    segments: dict[int, Segment], catalog: Catalog
 ) -> tuple[dict[int, Source], dict[int, int], dict[str, bytes]]:
     """Sources, line numbers and checkpoints: the catalog's, and what newer frames say."""
     sources, next_lines = {}, {}
@@ -131,7 +154,7 @@ def _replay(
     return sources, next_lines, checkpoints
 
 
-def _clamp(row: CursorRow, segments: dict[int, RawSegment]) -> CursorRow:
+def _clamp(row: CursorRow, segments: dict[int, Segment]) -> CursorRow:
     """A power cut may have taken what the cursor had already passed."""
     newest, oldest = max(segments), min(segments)
     if row.segment > newest:
