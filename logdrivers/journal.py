@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from logdrivers.block import Block
+from logdrivers.block import Block, Stream
 
 __all__ = ["Batch", "Entry", "Journal", "JournalReader", "Mark", "Position", "Resume"]
 
@@ -47,6 +47,8 @@ class Resume:
     mark: Mark
     records: int = 0
     torn_bytes: int = 0  #: bytes of an incomplete record that were cut off the end
+    stream: Stream = Stream.MIXED  #: of the records, if above zero
+    source_bytes: int = 0  #: bytes of that stream the records cover: the source goes on behind them
 
 
 class Entry(NamedTuple):
@@ -77,6 +79,9 @@ class Journal(Protocol):
         kept and known to ``resume``.
         """
 
+    def give_up(self, mark: Mark) -> None:
+        """After a failed append: the source up to ``mark`` is not coming. The caller counts the loss."""
+
     def written(self) -> tuple[int, int]:
         """Lines and bytes (as the container wrote them) appended since the journal was made."""
 
@@ -95,6 +100,9 @@ class JournalReader(Protocol):
 
     def end(self) -> Position:
         """The position behind the newest complete entry now."""
+
+    def end_line(self) -> int:
+        """Lines written to the journal before ``end``, since it was made."""
 
     def read(self, start: Position, max_bytes: int = 1 << 20) -> Batch:
         """Entries from ``start`` on, about ``max_bytes`` of them and at least one; none if nothing is new."""

@@ -29,6 +29,7 @@ __all__ = [
     "last_time",
     "messages",
     "parse_time",
+    "source_bytes",
     "streams",
     "time_range",
     "unescape",
@@ -357,6 +358,18 @@ def streams(data: bytes) -> Stream:
     return Stream.MIXED
 
 
+def source_bytes(data: bytes) -> int:
+    """How many bytes a container wrote to give these records: the length of all messages, unescaped."""
+    return sum(len(_ESCAPE.sub(_raw_length, message)) for message in messages(data))
+
+
+_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+
+
+def _raw_length(escape: re.Match[bytes]) -> bytes:
+    return b"..." if escape[0] in (b"\\u2028", b"\\u2029") else b"."
+
+
 def first_time(data: bytes) -> int:
     """Nanoseconds since the epoch of the first record. Raises ValueError if it is none."""
     return _line_time(data[: data.find(b"\n") + 1] or data)
@@ -367,17 +380,21 @@ def last_time(data: bytes) -> int:
     return _line_time(data[data.rfind(b"\n", 0, len(data) - 1) + 1 :])
 
 
-def time_range(data: bytes) -> tuple[int, int]:
-    """The lowest and highest time of the records. Raises ValueError if there is a line that is none."""
+def time_range(data: bytes, strict: bool = True) -> tuple[int, int]:
+    """The lowest and highest time of the records.
+
+    Raises ValueError if there is a line that is none; if not ``strict`` such lines are passed over, and
+    (0, 0) is what is left of nothing.
+    """
     times: list[int] = []
     for tail in {line[-_TAIL:] for line in data.removesuffix(b"\n").split(b"\n")}:
         at = tail.rfind(_TIME_FIELD)
         time = tail[at + len(_TIME_FIELD) : -2]
         if at < 0 or not tail.endswith(b'"}') or b'"' in time:
-            times = [record.time_ns for record in decode(data)]
+            times = [record.time_ns for record in decode(data, None if strict else [])]
             break
         times.append(parse_time(time))
-    return min(times), max(times)
+    return (min(times), max(times)) if times else (0, 0)
 
 
 def _line_time(line: bytes) -> int:
