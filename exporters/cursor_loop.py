@@ -6,13 +6,13 @@ What delivering is, and which failures it can meet, is left to the exporter.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from collector.in_thread import run_in_thread
 from collector.sink import Cursor, StoredBatch
 
 __all__ = ["Backoff", "CursorLoop", "LoopCounters", "Stopped"]
@@ -78,35 +78,13 @@ class CursorLoop:
         self._batch_bytes = batch_bytes
 
     async def run(self, interrupt: Callable[[], None]) -> None:
-        """Run until cancelled; ``interrupt`` must make a delivery under way end soon."""
-        ended = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
+        """Run in a thread until cancelled; ``interrupt`` must make a delivery under way end soon."""
 
-        def work() -> None:
-            error: BaseException | None = None
-            try:
-                self.run_forever()
-            except Exception as caught:  # noqa: BLE001  # handed to whoever awaits run()
-                error = caught
-            loop.call_soon_threadsafe(settle, error)
-
-        def settle(error: BaseException | None) -> None:
-            if ended.done():
-                return
-            if error is None:
-                ended.set_result(None)
-            else:
-                ended.set_exception(error)
-
-        thread = threading.Thread(target=work, name=self._name, daemon=True)
-        thread.start()
-        try:
-            await asyncio.shield(ended)
-        finally:
+        def stop() -> None:
             self._stop.set()
             interrupt()
-            if not ended.done():
-                await asyncio.wait({ended})
+
+        await run_in_thread(self._name, self.run_forever, stop)
 
     def run_forever(self) -> None:
         """Run in this thread until ``stop`` is set."""

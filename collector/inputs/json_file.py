@@ -7,6 +7,7 @@ and counted here; when to read, and whose log it is, are decided by ``tails.py``
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import deque
@@ -50,6 +51,17 @@ class TailCounters:
         """Count what cannot be stored."""
         self.lost_lines[cause] = self.lost_lines.get(cause, 0) + lines
         self.lost_bytes[cause] = self.lost_bytes.get(cause, 0) + size
+
+    def add(self, other: TailCounters) -> None:
+        """Add another tail's counts."""
+        self.lines += other.lines
+        self.bytes += other.bytes
+        self.rotations += other.rotations
+        self.truncations += other.truncations
+        self.unverified_rotations += other.unverified_rotations
+        for mine, theirs in ((self.lost_lines, other.lost_lines), (self.lost_bytes, other.lost_bytes)):
+            for cause, count in theirs.copy().items():
+                mine[cause] = mine.get(cause, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +242,14 @@ class JsonFileTail:
     def _find_newer(self) -> None:
         """Open what rotation has put after the newest generation held, before it can be removed."""
         newest = self._generations[-1]
-        try:
-            if self.path.stat().st_ino == newest.inode or len(self._generations) >= _MOST_OPEN:
+        if len(self._generations) >= _MOST_OPEN:
+            return
+        with contextlib.suppress(FileNotFoundError):  # between rename and new file, or removed
+            if self.path.stat().st_ino == newest.inode:
                 return
-        except FileNotFoundError:
-            return  # between the rename and the new file, or removed with its container
         found, met = open_generations(self.path, newest.inode)
+        if not found:
+            return
         if not met:
             for generation in found:
                 if generation.inode != newest.inode and same_start(generation, newest):

@@ -1,0 +1,136 @@
+"""The tail of one container's journal: how lines of drivers that write no json-file get into the store.
+
+Entries go on as they are; runs of small ones are put together as json-file records, because the store, too,
+pays by the block. When to read, and whose journal it is, are decided by ``tails.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import orjson
+
+from collector.inputs.intake import Intake
+from collector.inputs.json_file import TailCounters
+from collector.sink import Source
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.codecs.json_file import Encoder
+from logdrivers.journal import Entry, JournalReader, Position
+
+__all__ = ["JournalTail"]
+
+log = logging.getLogger(__name__)
+
+#: A block with fewer lines than this is put together with its neighbours.
+_SMALL = 32
+_ENCODER = Encoder()
+
+
+class JournalTail:
+    """Reads one journal from its checkpoint on. Not thread-safe; ``turn`` never waits."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], JournalReader],
+        key: str,
+        source: Source,
+        intake: Intake,
+        block_bytes: int = 1 << 18,
+    ) -> None:
+        self.source = source  #: may be replaced when the container is renamed
+        self.counters = TailCounters()
+        self._open_reader = open_reader  # called at the first turn: the journal may not be there yet
+        self._reader: JournalReader | None = None
+        self._key = key
+        self._intake = intake
+        self._block_bytes = block_bytes
+        self._position: Position | None = None
+        self._line = 0  # lines of the journal before the position
+
+    def turn(self) -> bool:
+        """Read and store about one block. Returns whether more may be there.
+
+        Raises OSError when the journal cannot be read or the store cannot take the block; nothing is lost
+        and the next turn tries the same again.
+        """
+        reader = self._reader = self._reader or self._open_reader()
+        if self._position is None:
+            self._position = self._resume(reader)
+        batch = reader.read(self._position, self._block_bytes)
+        lost = batch.lost_lines
+        for entries in _runs(batch.entries):
+            self._store(entries)
+            if lost:  # once the position is behind it: a failed append must not count it twice
+                self._lose(lost)
+                lost = 0
+        return bool(batch.entries)
+
+    def _resume(self, reader: JournalReader) -> Position:
+        value = self._intake.checkpoint(self._key)
+        if value is not None:
+            try:
+                fields = orjson.loads(value)
+                self._line = int(fields["line"])
+                return Position(int(fields["segment"]), int(fields["offset"]))
+            except (KeyError, TypeError, ValueError) as error:
+                log.error(
+                    "resuming journal %s failed, reading it from its start: %s: %r", self._key, error, value
+                )
+        position = reader.first()
+        first = reader.read(position, 1)
+        if first.entries and first.entries[0].first_line:
+            self._line = first.entries[0].first_line
+            self._lose(self._line)
+        return position
+
+    def _lose(self, lines: int) -> None:
+        self.counters.lose("retention", lines, 0)
+        log.warning("journal %s: %d lines were removed before they were read", self._key, lines)
+
+    def _store(self, entries: Sequence[Entry]) -> None:
+        last = entries[-1]
+        block = last.block if len(entries) == 1 else _merge([entry.block for entry in entries])
+        line = last.first_line + last.block.lines
+        value = b'{"segment":%d,"offset":%d,"line":%d}' % (*last.end, line)
+        self._intake.append(self.source, block, (self._key, value))
+        self._position, self._line = last.end, line
+        self.counters.lines += block.lines
+        self.counters.bytes += len(block.data)
+
+    def lag_lines(self) -> int:
+        """Lines in the journal that are not stored yet."""
+        return 0 if self._reader is None else max(0, self._reader.end_line() - self._line)
+
+    def close(self, removed: bool = False) -> None:
+        """Close the journal; ``removed`` says that what is unread will not be read."""
+        if self._reader is None:
+            return
+        if removed and (unread := self.lag_lines()):
+            self.counters.lose("removed", unread, 0)
+        self._reader.close()
+        self._reader = None
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Cut into runs of small entries, and large ones by themselves."""
+    start = 0
+    for place, entry in enumerate(entries):
+        if entry.block.lines >= _SMALL:
+            if start < place:
+                yield entries[start:place]
+            yield entries[place : place + 1]
+            start = place + 1
+    if start < len(entries):
+        yield entries[start:]
+
+
+def _merge(blocks: Sequence[Block]) -> Block:
+    return Block(
+        b"".join(_ENCODER.encode(block) for block in blocks),
+        Encoding.JSON_FILE,
+        blocks[0].stream if len({block.stream for block in blocks}) == 1 else Stream.MIXED,
+        min(block.first_ns for block in blocks),
+        max(block.last_ns for block in blocks),
+        sum(block.lines for block in blocks),
+    )
