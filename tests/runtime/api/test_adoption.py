@@ -1,0 +1,74 @@
+"""The engine is killed or stopped and started again: nothing is lost."""
+
+from __future__ import annotations
+
+from engine_process import IMAGE, EngineProcess, until
+
+COUNT = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 9"
+
+
+def test_kill_9_loses_no_line_and_no_exit_code(own_engine: EngineProcess) -> None:
+    engine = own_engine
+    engine.docker("run", "-d", "--name", "counts", IMAGE, "sh", "-c", COUNT)
+    engine.docker("run", "-d", "--name", "stays", IMAGE, "sleep", "1000")
+    engine.docker("run", "-d", "--name", "paused", IMAGE, "sleep", "1000")
+    engine.docker("pause", "paused")
+    pid = engine.inspect("stays", "{{.State.Pid}}")
+    address = engine.inspect("stays", "{{.NetworkSettings.IPAddress}}")
+    engine.kill()
+    # It ends while no engine is there: its log file tells when.
+    log = next((engine.state / "containers").glob("*/*-json.log"))
+    logs = list((engine.state / "containers").glob("*/*-json.log"))
+    until(lambda: any("line 199" in path.read_text() for path in logs), f"the last line in {log}")
+    engine.start()
+    assert engine.docker("wait", "counts").out == "9\n"
+    assert engine.docker("logs", "counts").lines == [f"line {n}" for n in range(200)]
+    assert engine.inspect("stays", "{{.State.Status}} {{.State.Pid}}") == f"running {pid}"
+    assert engine.inspect("stays", "{{.NetworkSettings.IPAddress}}") == address
+    assert engine.inspect("paused", "{{.State.Status}}") == "paused"
+    assert engine.docker("exec", "stays", "echo", "alive").out == "alive\n"
+    engine.docker("unpause", "paused")
+    engine.docker("stop", "-t", "0", "stays")
+    assert engine.inspect("stays", "{{.State.ExitCode}}") == "137"
+    images = engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").lines
+    assert images == [IMAGE]
+
+
+def test_kill_9_in_the_middle_of_starts_leaves_no_halves(own_engine: EngineProcess) -> None:
+    engine = own_engine
+    starts = [engine.popen("run", "-d", "--name", f"n{n}", IMAGE, "sleep", "1000") for n in range(6)]
+    until(lambda: list((engine.state / "containers").iterdir()), "the first container")
+    engine.kill()
+    for start in starts:
+        start.wait()
+    engine.start()
+    for line in engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").lines:
+        name, state = line.split()
+        assert state in ("created", "running")
+        if state == "running":
+            assert engine.docker("exec", name, "echo", "alive").out == "alive\n"
+        else:
+            engine.docker("start", name)
+        assert engine.inspect(name, "{{.State.Status}}") == "running"
+
+
+def test_restart_policies_hold_over_a_restart_of_the_engine(own_engine: EngineProcess) -> None:
+    engine = own_engine
+    script = "test -e /stop && exit 0; sleep 1000"
+    for name, policy in (("always", "always"), ("unless", "unless-stopped"), ("never", "no")):
+        engine.docker("run", "-d", "--restart", policy, "--name", name, IMAGE, "sh", "-c", script)
+        engine.docker("stop", "-t", "0", name)
+    assert engine.stop() == 0
+    engine.start()
+    until(
+        lambda: engine.inspect("always", "{{.State.Status}}") == "running", "the container that always runs"
+    )
+    assert engine.inspect("unless", "{{.State.Status}}") == "exited"
+    assert engine.inspect("never", "{{.State.Status}}") == "exited"
+
+
+def test_one_engine_per_state_directory(own_engine: EngineProcess) -> None:
+    second = own_engine.spawn()
+    assert second.wait(30) == 1
+    assert "another engine" in own_engine.log()
+    assert own_engine.docker("ps").code == 0
