@@ -98,6 +98,11 @@ class Namespace:
             self._countdown = FILE_EVERY - 1 if self._peers.keys() == set(names) else 0
         return self._last
 
+    @property
+    def by_peers(self) -> bool:
+        """Whether the next read needs the host's counters alone."""
+        return self._countdown > 0
+
     def close(self) -> None:
         """Give the descriptor back."""
         if self._directory >= 0:

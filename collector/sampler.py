@@ -83,6 +83,7 @@ class Sampler:
         self._opening = threading.RLock()
         self._online = self.machine.topology.cores
         self._newest_ns = 0
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: dict[int, str] = {}
         self._containers = containers
@@ -95,6 +96,8 @@ class Sampler:
     def sample_all(self, now_ns: int | None = None) -> None:
         """Make one pass: the host, then every running container. Never raises for a single failure."""
         with self._pass:
+            if self._closed:
+                return
             now_ns = time.time_ns() if now_ns is None else now_ns
             started = time.thread_time()
             cpu = self._host.read(now_ns)
@@ -154,20 +157,29 @@ class Sampler:
                 tick = max(tick + self.interval, self._loop.time())
                 await asyncio.sleep(tick - self._loop.time())
         finally:
-            self.close()
+            for fd in tuple(self._watched):
+                self._unwatch(fd)
+            self._loop = None
 
     def close(self) -> None:
-        """Stop following the registry and give all descriptors back."""
+        """Stop following the registry and give all descriptors back; what was read can still be asked for.
+
+        Waits for a pass that is under way. Closing twice does nothing.
+        """
         self._unsubscribe()
-        for fd in tuple(self._watched):
-            self._unwatch(fd)
-        with self._opening:
-            for target in (*self._targets.values(), *self._ended.values()):
+        with self._pass, self._opening:
+            if self._closed:
+                return
+            self._closed = True
+            for fd in tuple(self._watched):
+                self._unwatch(fd)
+            for container_id, target in self._targets.items():
                 target.close()
+                self._ended[container_id] = target
             self._targets.clear()
-        self._host.close()
-        if self._links is not None:
-            self._links.close()
+            self._host.close()
+            if self._links is not None:
+                self._links.close()
 
     def _read_links(self) -> dict[int, Counters] | None:
         """Counters of all the host's interfaces at once, where that helps a container; else None."""

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 
 def _load(name: str) -> ModuleType:
     """A module beside this file (tests are no package, and not on the import path)."""
@@ -20,3 +22,21 @@ def _load(name: str) -> ModuleType:
 
 
 elasticsearch = _load("elasticsearch_server").elasticsearch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest):
+    """Compare bytes with a file under tests/golden, or rewrite it: ``golden("name", data)``."""
+
+    def compare(name: str, data: bytes) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        assert data.decode() == path.read_bytes().decode(), f"{name}: --update-golden rewrites it"
+
+    return compare

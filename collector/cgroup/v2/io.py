@@ -17,11 +17,13 @@ def parse_stat(data: bytes) -> tuple[BlockIO, ...]:
     """``io.stat``: ``major:minor rbytes=… wbytes=… rios=… wios=… …`` a line; unknown keys are passed over."""
     devices = []
     for line in data.decode().splitlines():
-        device, *pairs = line.split()
-        if ":" not in device:
+        words = line.split()
+        # Devices without I/O have no keys, and some kernels print no line end behind them either.
+        numbers = [word for word in words if ":" in word and "=" not in word]
+        if not numbers:
             raise ValueError(f"{line[:60]!r}: expected a device number and keys")
-        # A device can be listed without any key, before its first I/O.
-        values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        device = numbers[-1]
+        values = dict(word.split("=", 1) for word in words if "=" in word)
         if "rbytes" in values:
             devices.append(
                 BlockIO(

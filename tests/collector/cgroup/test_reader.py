@@ -1,0 +1,155 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.cgroup.layout import Layout
+from collector.cgroup.reader import LIMITS_EVERY_NS, CgroupReader
+from collector.roots import Roots
+from collector.sample import BlockIO, Cpu, Memory, Pressure
+
+ID = "4f" * 32
+
+
+def reader(roots: Roots) -> CgroupReader:
+    layout = Layout.read(roots)
+    return CgroupReader(layout, layout.process_paths(4242, ID))
+
+
+def test_a_v1_container(recorded: Callable[[str], Roots]) -> None:
+    cgroup = reader(recorded("v1"))
+    sample = cgroup.read(1_000_000_000_000)
+    cgroup.close()
+    assert sample.errors == ()
+    assert sample.cpu == Cpu(12.3456789, 8.0, 4.0, 500, 120, 3.6, (), 0, 0.0, 50000, 100000, 512)
+    assert sample.memory == Memory(
+        usage_bytes=73400320,
+        working_set_bytes=73400320 - 5242880,
+        rss_bytes=50331648,
+        cache_bytes=20971520,
+        mapped_file_bytes=4096,
+        swap_bytes=8192,
+        max_usage_bytes=104857600,
+        kernel_bytes=1048576,
+        active_file_bytes=15728640,
+        inactive_file_bytes=5242880,
+        limit_bytes=209715200,
+        swap_limit_bytes=314572800,
+        reservation_bytes=None,
+        failures=7,
+        page_faults=2000,
+        major_page_faults=3,
+        oom_kills=2,
+        own_page_faults=2000,
+        own_major_page_faults=3,
+    )
+    assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32),)
+    assert (sample.pids, sample.pids_limit) == (5, 100)
+    assert sample.pressure == {}
+
+
+def test_a_hybrid_host_adds_pressure_from_its_unified_tree(recorded: Callable[[str], Roots]) -> None:
+    cgroup = reader(recorded("hybrid"))
+    sample = cgroup.read(1)
+    cgroup.close()
+    assert sample.pressure == {
+        "cpu": Pressure(1.5, 0.0),
+        "memory": Pressure(0.25, 0.2),
+        "io": Pressure(0.75, 0.7),
+    }
+    assert sample.cpu is not None
+    assert sample.cpu.usage_seconds == 12.3456789  # of cpuacct, which is finer
+
+
+def test_a_v2_container(recorded: Callable[[str], Roots]) -> None:
+    cgroup = reader(recorded("v2"))
+    sample = cgroup.read(1_000_000_000_000)
+    cgroup.close()
+    assert sample.errors == ()
+    assert sample.cpu == Cpu(12.345678, 8.0, 4.345678, 500, 120, 3.6, (), 4, 0.05, 50000, 100000, 500)
+    assert sample.memory is not None
+    assert sample.memory.limit_bytes == 209715200
+    assert sample.memory.swap_limit_bytes == 104857600
+    assert sample.memory.kernel_bytes == 1572864
+    assert (sample.memory.high_events, sample.memory.max_events, sample.memory.oom_kills) == (4, 7, 2)
+    assert sample.memory.stat == {
+        "file_dirty": 8192,
+        "file_writeback": 0,
+        "pgscan": 900,
+        "pgsteal": 800,
+        "workingset_refault_file": 12,
+        "workingset_refault_anon": 11,
+    }
+    assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32),)
+    assert sample.pids == 5  # of the container, not of the init system's scope inside
+    assert set(sample.pressure) == {"cpu", "memory", "io"}
+
+
+def test_per_cpu_usage_where_asked(recorded: Callable[[str], Roots]) -> None:
+    layout = Layout.read(recorded("v1"))
+    cgroup = CgroupReader(layout, layout.process_paths(4242, ID), per_cpu=True)
+    sample = cgroup.read(1)
+    cgroup.close()
+    assert sample.cpu is not None
+    assert sample.cpu.per_cpu_seconds == (6.3456789, 6.0)
+
+
+def test_one_broken_controller_costs_the_others_nothing(tmp_path: Path, recorded: Any) -> None:
+    source = recorded("v2")
+    roots = Roots(tmp_path / "proc", tmp_path / "sys")
+    shutil.copytree(source.proc, roots.proc)
+    shutil.copytree(source.sys, roots.sys)
+    scope = roots.sys / f"fs/cgroup/system.slice/docker-{ID}.scope"
+    (scope / "memory.current").write_text("lots\n")
+    (scope / "io.stat").unlink()
+    cgroup = reader(roots)
+    sample = cgroup.read(1)
+    cgroup.close()
+    assert sample.errors == ("memory: b'lots\\n': expected one decimal number",)
+    assert sample.memory is None
+    assert sample.block_io == ()  # absent, not failed
+    assert sample.pids == 5
+
+
+def test_limits_are_looked_at_again(tmp_path: Path, recorded: Any) -> None:
+    source = recorded("v2")
+    roots = Roots(tmp_path / "proc", tmp_path / "sys")
+    shutil.copytree(source.proc, roots.proc)
+    shutil.copytree(source.sys, roots.sys)
+    limit = roots.sys / f"fs/cgroup/system.slice/docker-{ID}.scope/memory.max"
+    cgroup = reader(roots)
+    now = LIMITS_EVERY_NS
+    seen = []
+    for step, text in ((0, "209715200"), (1, "max"), (LIMITS_EVERY_NS, "max")):
+        limit.write_text(text + "\n")
+        memory = cgroup.read(now + step).memory
+        assert memory is not None
+        seen.append(memory.limit_bytes)
+    cgroup.close()
+    assert seen == [209715200, 209715200, None]
+
+
+def test_a_cgroup_removed_in_the_middle_keeps_its_last_values(make_cgroup: Any) -> None:
+    made = make_cgroup()
+    layout = Layout.read(Roots())
+    cgroup = CgroupReader(layout, layout.everywhere(made.path))
+    before = cgroup.read(1)
+    assert not cgroup.gone
+    made.directories.pop("memory").rmdir()  # as runc does it: one hierarchy after the other
+    half = cgroup.read(2, before)
+    assert cgroup.gone
+    assert half.memory == before.memory
+    assert half.pids == 0
+    made.end()
+    after = cgroup.read(3, half)
+    cgroup.close()
+    assert (after.cpu, after.memory, after.pids) == (half.cpu, half.memory, half.pids)
+    assert after.errors == ()
+
+
+def test_a_cgroup_that_is_nowhere_cannot_be_opened(recorded: Callable[[str], Roots]) -> None:
+    layout = Layout.read(recorded("v1"))
+    with pytest.raises(FileNotFoundError, match="no cgroup directory at"):
+        CgroupReader(layout, layout.everywhere("/docker/other"))

@@ -1,0 +1,24 @@
+import pytest
+
+from collector.cgroup.v2.cpu import parse_max, parse_stat, shares_of_weight
+
+
+def test_all_keys_and_without_the_controller() -> None:
+    short = b"usage_usec 12\nuser_usec 7\nsystem_usec 5\n"
+    full = short + (
+        b"core_sched.force_idle_usec 0\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\nnr_bursts 1\nburst_usec 9\n"
+    )
+    assert parse_stat(full) == [12, 7, 5, 4, 3, 2, 1, 9]
+    assert parse_stat(short) == [12, 7, 5, None, None, None, None, None]
+
+
+def test_quota_and_period() -> None:
+    assert parse_max(b"50000 100000\n") == (50000, 100000)
+    assert parse_max(b"max 100000\n") == (None, 100000)
+    with pytest.raises(ValueError, match="b'max': expected a quota and a period"):
+        parse_max(b"max")
+
+
+@pytest.mark.parametrize(("weight", "shares"), [(1, 2), (10000, 262144), (39, 998)])
+def test_weight_to_shares(weight: int, shares: int) -> None:
+    assert shares_of_weight(weight) == shares

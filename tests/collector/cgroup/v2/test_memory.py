@@ -1,0 +1,12 @@
+from collector.cgroup.v2.memory import STAT_KEYS, parse_events, parse_stat
+
+
+def test_stat_of_a_kernel_without_the_newest_keys() -> None:
+    data = b"anon 1\nfile 2\nfile_mapped 3\ninactive_file 4\nactive_file 5\npgfault 6\npgmajfault 7\n"
+    values = parse_stat(data)
+    assert values[:8] == [1, 2, 3, 5, 4, 6, 7, None]
+    assert values[8:] == [None] * len(STAT_KEYS)
+
+
+def test_events() -> None:
+    assert parse_events(b"low 0\nhigh 4\nmax 7\noom 2\noom_kill 1\n") == [4, 7, 1]
