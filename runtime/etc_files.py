@@ -10,7 +10,7 @@ from pathlib import Path
 from runtime.config import HostConfig
 from runtime.errors import BadRequest
 
-__all__ = ["hosts_text", "resolv_conf_text"]
+__all__ = ["host_resolvers", "hosts_text", "resolv_conf_text"]
 
 _STANDARD_HOSTS = """127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -71,15 +71,14 @@ def resolv_conf_text(
     cannot be with network mode ``host``. Loopback servers of the host are left out: a container has another
     loopback.
     """
-    servers, search, options = _parse(host_file)
-    if servers == [_SYSTEMD_STUB] and systemd_file.exists():
-        servers, search, options = _parse(systemd_file)
+    servers, search, options = _host_settings(host_file, systemd_file)
     if host.network_mode != "host":
         servers = [server for server in servers if not _is_loopback(server)] or list(_PUBLIC_RESOLVERS)
     if host.dns:
         servers = [_checked(server) for server in host.dns]
     if nameserver:
         servers = [nameserver]
+        options = [*(word for word in options if not word.startswith("ndots:")), "ndots:0"]
     search = list(host.dns_search) if host.dns_search else search
     options = list(host.dns_options) if host.dns_options else options
     lines = [f"nameserver {server}" for server in servers]
@@ -88,6 +87,21 @@ def resolv_conf_text(
     if options:
         lines.append(f"options {' '.join(options)}")
     return "\n".join(lines) + "\n"
+
+
+def host_resolvers(
+    host_file: Path = Path("/etc/resolv.conf"),
+    systemd_file: Path = Path("/run/systemd/resolve/resolv.conf"),
+) -> list[str]:
+    """The host's DNS servers, loopback ones included: for questions that the host itself asks."""
+    return _host_settings(host_file, systemd_file)[0] or list(_PUBLIC_RESOLVERS)
+
+
+def _host_settings(host_file: Path, systemd_file: Path) -> tuple[list[str], list[str], list[str]]:
+    found = _parse(host_file)
+    if found[0] == [_SYSTEMD_STUB] and systemd_file.exists():
+        return _parse(systemd_file)
+    return found
 
 
 def _parse(path: Path) -> tuple[list[str], list[str], list[str]]:

@@ -122,6 +122,12 @@ class Attachment:
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[Published, ...] = ()
     exposed: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()  #: the container's own DNS servers, asked for names that are no container's
+
+    @property
+    def nameserver(self) -> str:
+        """The resolver of its first user-defined network; "" where there is none."""
+        return next((item.gateway for item in self.endpoints if item.network_name != "bridge"), "")
 
     def forwards(self) -> list[Forward]:
         """The published ports and the address that they lead to: that of the first endpoint."""
@@ -145,6 +151,7 @@ class Attachment:
             endpoints=endpoints,
             ports=tuple(Published(**item) for item in data["ports"]),
             exposed=tuple(data["exposed"]),
+            dns=tuple(data.get("dns") or ()),
         )
 
     def to_api(self) -> dict[str, Any]:

@@ -208,7 +208,8 @@ def _namespaces(
     host: HostConfig, netns: Path | None, joined: Mapping[str, str], cgroup_v2: bool
 ) -> list[dict[str, str]]:
     wanted = ["mount"]
-    if netns or host.network_mode != "host":
+    # without a path, container: means a container on the host's network
+    if netns or not (host.network_mode == "host" or host.network_mode.startswith("container:")):
         wanted.append("network")
     if host.uts_mode != "host":
         wanted.append("uts")

@@ -293,3 +293,78 @@ def test_inspect(networks: Networks) -> None:
     shown = bridge.to_api(networks.containers(bridge.id))
     assert shown["Containers"][container_id]["Name"] == "web"
     assert shown["IPAM"]["Config"] == [{"Subnet": bridge.subnet, "Gateway": bridge.gateway}]
+
+
+UPSTREAM = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 53))
+print('ready', flush=True)
+while True:
+    q, peer = s.recvfrom(4096)
+    answer = b'\\xc0\\x0c\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x3c\\x00\\x04\\xcb\\x00\\x71\\x07'
+    s.sendto(q[:2] + b'\\x81\\x80\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x00' + q[12:] + answer, peer)
+"""
+
+
+def lookup(source: Attachment, name: str, server: str) -> list[str]:
+    """The addresses in nslookup's answer."""
+    done = inside(source, "busybox", "nslookup", "-type=a", name, server)
+    answers = done.stdout.partition("\n\n")[2]
+    return [line.split()[-1] for line in answers.splitlines() if line.startswith("Address")]
+
+
+def test_names_resolve_on_a_user_defined_network_only(networks: Networks, place: Place) -> None:
+    for name in ("front", "back"):
+        networks.create(place.request(name))
+    web = networks.prepare(
+        new_id(), "front", {"front": EndpointConfig(aliases=("www",))}, name="web", dns=["127.0.0.1"]
+    )
+    database = networks.prepare(new_id(), "back", name="Database")
+    server = web.nameserver
+    for name in ("web", "www", "WEB", web.container_id[:12]):
+        assert lookup(web, name, server) == [web.endpoints[0].ip], name
+    networks.connect(web.container_id, "back")
+    assert lookup(web, "database", server) == [database.endpoints[0].ip]
+    reverse = inside(web, "busybox", "nslookup", web.endpoints[0].ip, server)
+    assert "web.front" in reverse.stdout
+    networks.release(database.container_id)
+    assert lookup(web, "database", server) == []
+    assert networks.prepare(new_id(), "bridge").nameserver == ""
+
+
+def test_other_names_go_to_the_containers_own_servers(networks: Networks, place: Place) -> None:
+    networks.create(place.request("front"))
+    upstream = networks.prepare(new_id(), "bridge")
+    asker = networks.prepare(new_id(), "front", dns=[upstream.endpoints[0].ip])
+    process = subprocess.Popen(
+        ["nsenter", f"--net={upstream.netns_path}", "python3", "-c", UPSTREAM], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert lookup(asker, "example.org", asker.nameserver) == ["203.0.113.7"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_network_without_free_addresses(networks: Networks, place: Place) -> None:
+    subnet = f"10.{204 + int(place.unique[0], 16) % 4}.{int(place.unique[1:3], 16)}.0/30"
+    networks.create(place.request("tiny", subnet=subnet))
+    networks.prepare(new_id(), "tiny")
+    with pytest.raises(BadRequest, match="no available IPv4 addresses on this network's address pools: tiny"):
+        networks.prepare(new_id(), "tiny")
+
+
+def test_a_failed_start_gives_everything_back(networks: Networks, place: Place) -> None:
+    networks.create(place.request("front"))
+    busy = networks.prepare(new_id(), "bridge", port_bindings={"1/tcp": [PortBinding()]}).ports[0].host_port
+    before = interfaces()
+    container_id = new_id()
+    bindings = {"80/tcp": [PortBinding()], "81/tcp": [PortBinding("", str(busy))]}
+    with pytest.raises(ServerError):
+        networks.prepare(container_id, "front", port_bindings=bindings)
+    assert networks.attachment(container_id) is None
+    assert container_id not in {path.name for path in (place.directory / "run" / "netns").iterdir()}
+    assert {name for name in interfaces() if name.startswith("veth")} <= before
+    networks.remove("front")
