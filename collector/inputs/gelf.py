@@ -16,11 +16,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from collector.inputs.gelf_batch import GelfBatch
 from collector.inputs.intake import Intake, Sources
-from collector.inputs.received import Collator, Delivery, InputCounters, Origin, read_out, render_attributes
-from logdrivers.block import Stream
+from collector.inputs.received import Collator, Delivery, InputCounters, read_out
 from logdrivers.codecs.gelf import CHUNK_MAGIC
-from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decode, decompress
+from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decompress
 
 __all__ = ["GelfInput", "GelfLimits"]
 
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 _WAKEUP_DATAGRAMS = 1024
 #: After a wakeup that found fewer, how long datagrams may gather: one block instead of many.
 _GATHER_SECONDS = 0.005
-#: Bytes of a message up to which its rendered fields are remembered.
-_CACHEABLE = 4096
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO, _MEMINFO_DROPS = 55, 8
 
@@ -60,6 +58,7 @@ class GelfInput:
         self.counters = InputCounters()
         self._delivery = Delivery("gelf", intake, sources, self.counters, self._pause, self._resume)
         self._collator = Collator()
+        self._batch = GelfBatch(self._collator, self._drop)
         self._chunks = ChunkAssembler(
             self._limits.chunk_seconds, self._limits.chunk_messages, self._limits.chunk_bytes
         )
@@ -168,33 +167,19 @@ class GelfInput:
     # --- both ---
 
     def _payload(self, payload: bytes) -> None:
-        """Decode one message and put it with the others of its container."""
+        """Take one message, to be stored with the others of its container."""
         self.counters.received += 1
         try:
-            message = decode(decompress(payload, self._limits.message_bytes))
+            self._batch.add(decompress(payload, self._limits.message_bytes))
         except GelfError as error:
             self._drop(error)
-            return
-        fields = dict(message.fields)
-        container_id = fields.pop("container_id", "")
-        name = fields.pop("container_name", "") or message.host
-        origin = Origin(container_id, name, fields.pop("image_name", ""))
-        level = message.level
-        if level not in (None, 3, 6):
-            fields.setdefault("level", str(level))
-        if message.host and message.host != name:
-            fields.setdefault("host", message.host)
-        stream = Stream.STDERR if level is not None and level <= 3 else Stream.STDOUT
-        time_ns = time.time_ns() if message.time_ns is None else message.time_ns
-        text = message.text.encode("utf-8", "replace")
-        attributes = render_attributes(tuple(fields.items()), cached=len(payload) < _CACHEABLE)
-        self._collator.add(origin, stream, time_ns, text, attributes)
 
     def _drop(self, error: GelfError) -> None:
         self.counters.dropped[error.cause] += 1
         log.debug("gelf input: dropped a message: %s", error)
 
     def _flush(self) -> None:
+        self._batch.flush()
         blocks = self._collator.take()
         if blocks:
             self._delivery.submit(blocks)

@@ -69,13 +69,15 @@ class Origin(NamedTuple):
 
 
 class _Group:
-    __slots__ = ("first_ns", "last_ns", "logs", "rests", "streams")
+    __slots__ = ("first_ns", "last_ns", "latest", "logs", "rests", "streams")
 
     def __init__(self, time_ns: int) -> None:
         self.logs: list[bytes] = []
         self.rests: list[bytes] = []
         self.streams: set[Stream] = set()
         self.first_ns = self.last_ns = time_ns
+        #: What the last record was made of, which the next often is, too.
+        self.latest: tuple[Stream, int, bytes] | None = None
 
 
 class Collator:
@@ -99,6 +101,11 @@ class Collator:
         if group is None:
             group = self._groups[origin] = _Group(time_ns)
         group.logs.append(text + b"\n" if whole and text[-1:] != b"\n" else text)
+        latest = (stream, time_ns, attributes)
+        if latest == group.latest:
+            group.rests.append(group.rests[-1])
+            return
+        group.latest = latest
         group.rests.append(
             b'%s%s"time":"%s"}\n' % (_MARKS[stream], attributes, json_file.format_time(time_ns))
         )
