@@ -105,6 +105,13 @@ class PrometheusConfig:
             "further container labels to export, beside compose's and swarm's; `all` exports every one"
         ),
     )
+    label_aliases: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "further labels for rules written for Kubernetes: name to `name`, `image`, `id` or `label:KEY`, "
+            "like `container = name`"
+        ),
+    )
     max_series: int = field(
         default=200_000, metadata=_doc("series per scrape before the rest is cut and counted")
     )

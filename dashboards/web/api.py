@@ -86,10 +86,7 @@ class Api:
             "state": container.state,
             "host": self._host,
         }
-        stats = self._sampler.stats(container.id)
-        if stats is not None:
-            row |= asdict(stats)
-        return row
+        return row | asdict(self._sampler.stats(container.id))
 
     def _named(self, word: str) -> Container:
         container = self._containers.get(word)
@@ -98,18 +95,9 @@ class Api:
         return container
 
     async def _history(self, request: web.Request) -> web.Response:
-        """Recent samples of one container, oldest first: time, cpu seconds, memory bytes, network bytes."""
+        """Recent samples of one container, oldest first; totals since its start but for memory and pids."""
         container = self._named(request.query.get("container", ""))
-        points = [
-            {
-                "time_ns": sample.time_ns,
-                "cpu_seconds": sample.cpu.usage_seconds if sample.cpu else None,
-                "memory_bytes": sample.memory.working_set_bytes if sample.memory else None,
-                "rx_bytes": sum(i.rx_bytes for i in sample.interfaces),
-                "tx_bytes": sum(i.tx_bytes for i in sample.interfaces),
-            }
-            for sample in self._sampler.history(container.id)
-        ]
+        points = [point._asdict() for point in self._sampler.history(container.id)]
         return _json({"id": container.id, "name": container.name, "points": points})
 
     async def _search(self, request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,216 @@
+"""The agent: builds the collector's parts from the configuration, wires them, runs them until told to stop.
+
+This is the composition root of the collecting side; nothing below it knows which parts there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+
+from aiohttp import web
+
+from collector.discovery.engine_api import EngineDiscovery
+from collector.discovery.registry import Containers
+from collector.enrich import Sources
+from collector.inputs.forward import ForwardInput
+from collector.inputs.gelf import GelfInput
+from collector.inputs.tails import Tails
+from collector.roots import Roots
+from collector.sampler import Sampler
+from collector.store import Store
+from dashboards.web.api import Api
+from dashboards.web.page import add_page
+from exporters.elasticsearch.config import ElasticsearchConfig
+from exporters.elasticsearch.exporter import ElasticsearchExporter
+from exporters.prometheus.exposition import Exposition
+from exporters.prometheus.http import routes
+from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
+from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
+from taffrail.config import Config
+from taffrail.log_metrics import (
+    delivery_metrics,
+    exporter_metrics,
+    input_metrics,
+    store_metrics,
+    tail_metrics,
+)
+from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoints
+
+__all__ = ["Agent"]
+
+log = logging.getLogger(__name__)
+
+#: Engine sockets followed when the configuration names none, beside our own.
+OTHER_ENGINES = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
+
+
+class Agent:
+    """One collector. ``run`` returns after SIGINT or SIGTERM, everything stored and closed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._paths = make_paths(config)
+        self._endpoints = Endpoints()
+
+    async def run(self) -> None:
+        """Build, start, serve, stop.
+
+        Raises OSError naming what could not be opened or bound.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        self._paths.run.mkdir(parents=True, exist_ok=True)
+        self._paths.collector_state.mkdir(parents=True, exist_ok=True)
+        async with contextlib.AsyncExitStack() as stack:
+            tasks = await self._build(stack)
+            running = [asyncio.create_task(_named(name, work)) for name, work in tasks]
+            stack.push_async_callback(_cancel, running)
+            write_endpoints(self._paths, self._endpoints)
+            log.info(
+                "the agent is ready on %s and http://%s/", self._paths.agent_socket, self._endpoints.http
+            )
+            waiting = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiting}:
+                task.result()  # a part that ends is a fault: let it end the agent, the supervisor starts it again
+            log.info("stopping")
+
+    async def _build(self, stack: contextlib.AsyncExitStack) -> list[tuple[str, Coroutine[None, None, None]]]:
+        """Every part, started or with its coroutine in the answer; the stack stops them in the opposite order."""
+        config, paths = self._config, self._paths
+        roots = Roots(paths.proc, paths.sys)
+        containers = Containers()
+        store = Store(
+            paths.collector_state / "store",
+            max_bytes=config.store.max_size,
+            max_age_seconds=config.store.max_age or None,
+        )
+        stack.callback(store.close)
+        sampler = Sampler(containers, roots, interval=config.collector.interval)
+        stack.callback(sampler.close)
+        sources = Sources(containers, config.collector.host)
+        further = config.prometheus.container_labels
+        rules = LabelRules(
+            tuple(dict.fromkeys((*DEFAULT_LABELS, *further))),
+            "all" in further,
+            config.prometheus.label_aliases,
+        )
+        exposition = Exposition(containers, sampler, rules, max_series=config.prometheus.max_series)
+        own = SelfMetrics()
+
+        gelf = await self._gelf(stack, store, sources)
+        forward = await self._forward(stack, store, sources)
+        inputs = {"gelf": gelf, "forward": forward}
+        own.register(
+            input_metrics({name: part.counters for name, part in inputs.items() if part is not None})
+        )
+        addresses = [part for part in (self._endpoints.gelf, self._endpoints.forward) if part]
+        tails = Tails(containers, store, sources, addresses)
+        discoveries = [EngineDiscovery(socket, containers, paths.proc) for socket in self._engines()]
+        work: list[tuple[str, Coroutine[None, None, None]]] = [
+            ("sampling", sampler.run()),
+            ("tails", tails.run()),
+            *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
+        ]
+        if config.elasticsearch.hosts:
+            exporter = ElasticsearchExporter(self._elasticsearch(), store.cursor("elasticsearch"))
+            work.append(("elasticsearch", exporter.run()))
+            own.register(exporter_metrics(exporter))
+        own.register(sampling_metrics(sampler, exposition))
+        own.register(discovery_metrics(discoveries))
+        own.register(store_metrics(store))
+        own.register(tail_metrics(tails))
+        own.register(delivery_metrics(containers))
+
+        app = web.Application()
+        routes(app, exposition, sampler, own)
+        Api(containers, sampler, store, config.collector.host).add_routes(app)
+        add_page(app)
+        await self._serve(stack, app)
+        return work
+
+    def _engines(self) -> tuple[Path, ...]:
+        if self._config.collector.engines:
+            return tuple(map(Path, self._config.collector.engines))
+        return (self._paths.engine_socket, *(path for path in OTHER_ENGINES if path.exists()))
+
+    async def _gelf(
+        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
+    ) -> GelfInput | None:
+        if not self._config.inputs.gelf:
+            return None
+        receiver = GelfInput(*split_address(self._config.inputs.gelf), store, sources)
+        await receiver.start()
+        stack.push_async_callback(receiver.stop)
+        self._listening(gelf=receiver.address)
+        return receiver
+
+    async def _forward(
+        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
+    ) -> ForwardInput | None:
+        if not self._config.inputs.forward:
+            return None
+        receiver = ForwardInput(*split_address(self._config.inputs.forward), store, sources)
+        await receiver.start()
+        stack.push_async_callback(receiver.stop)
+        self._listening(forward=receiver.address)
+        return receiver
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application) -> None:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        self._paths.agent_socket.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(self._paths.agent_socket)).start()
+        self._paths.agent_socket.chmod(0o660)
+        host, port = split_address(self._config.http.address)
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        self._listening(http=runner.addresses[-1][:2])
+
+    def _listening(self, **bound: tuple[str, int]) -> None:
+        texts = {
+            name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            for name, (host, port) in bound.items()
+        }
+        self._endpoints = Endpoints(
+            http=texts.get("http", self._endpoints.http),
+            gelf=texts.get("gelf", self._endpoints.gelf),
+            forward=texts.get("forward", self._endpoints.forward),
+        )
+
+    def _elasticsearch(self) -> ElasticsearchConfig:
+        given = self._config.elasticsearch
+        return ElasticsearchConfig(
+            hosts=given.hosts,
+            data_stream=given.data_stream,
+            username=given.username,
+            password=given.password,
+            api_key=given.api_key,
+            ca_certs=given.ca_certs,
+            verify_certs=given.verify_certs,
+            batch_bytes=given.batch_size,
+            state_directory=self._paths.collector_state / "elasticsearch",
+        )
+
+
+async def _named(name: str, work: Coroutine[None, None, None]) -> None:
+    """Run one part; say which it was if it fails."""
+    try:
+        await work
+    except Exception:
+        log.exception("%s failed", name)
+        raise
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

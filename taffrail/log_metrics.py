@@ -1,0 +1,196 @@
+"""The log path's own metrics: for every stage what came, what went on, what is held and what was lost, by cause.
+
+Each function makes a source for ``SelfMetrics.register``; values are read at the scrape, nothing is kept.
+The drivers' numbers come from the files their shims keep, so they are there whichever process is down.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from collector.container import Container
+from collector.discovery.registry import Containers
+from collector.inputs.received import InputCounters
+from collector.inputs.tails import Tails
+from collector.store import Store
+from exporters.elasticsearch.exporter import ElasticsearchExporter
+from exporters.prometheus.self_metrics import Source
+from logdrivers.delivery import STATE_NAME, Counters, read_counters
+
+__all__ = ["delivery_metrics", "exporter_metrics", "input_metrics", "store_metrics", "tail_metrics"]
+
+log = logging.getLogger(__name__)
+
+
+def input_metrics(inputs: dict[str, InputCounters]) -> Source:
+    """The network inputs, by name: received = stored + waiting + dropped, in messages."""
+
+    def source() -> Iterator[Metric]:
+        received = CounterMetricFamily("taffrail_input_messages", "Messages received.", labels=["input"])
+        stored = CounterMetricFamily("taffrail_input_stored_messages", "Messages stored.", labels=["input"])
+        waiting = GaugeMetricFamily(
+            "taffrail_input_waiting_messages", "Messages waiting for the store.", labels=["input"]
+        )
+        size = CounterMetricFamily("taffrail_input_bytes", "Bytes received.", labels=["input"])
+        connections = GaugeMetricFamily("taffrail_input_connections", "Connections open.", labels=["input"])
+        dropped = CounterMetricFamily(
+            "taffrail_input_dropped_messages", "Messages dropped, by cause.", labels=["input", "cause"]
+        )
+        for name, counters in inputs.items():
+            received.add_metric([name], counters.received)
+            stored.add_metric([name], counters.stored)
+            waiting.add_metric([name], counters.waiting)
+            size.add_metric([name], counters.bytes)
+            connections.add_metric([name], counters.connections)
+            for cause, count in tuple(counters.dropped.items()):
+                dropped.add_metric([name, cause], count)
+        yield from (received, stored, waiting, size, connections, dropped)
+
+    return source
+
+
+def store_metrics(store: Store) -> Source:
+    """The store: written = held + removed + corrupt, in lines; and where each cursor is."""
+
+    def source() -> Iterator[Metric]:
+        now = store.counters()
+        yield CounterMetricFamily("taffrail_store_written_lines", "Lines stored.", value=now.written_lines)
+        yield CounterMetricFamily(
+            "taffrail_store_written_bytes",
+            "Bytes of lines stored, before compression.",
+            value=now.written_bytes,
+        )
+        yield GaugeMetricFamily("taffrail_store_held_lines", "Lines in the store.", value=now.held_lines)
+        yield GaugeMetricFamily("taffrail_store_disk_bytes", "Bytes on disk.", value=now.disk_bytes)
+        removed = CounterMetricFamily(
+            "taffrail_store_removed_lines", "Lines that retention removed, by cause.", labels=["cause"]
+        )
+        for cause, lines in now.removed_lines.items():
+            removed.add_metric([cause], lines)
+        removed.add_metric(["corrupt"], now.corrupt_lines)
+        yield removed
+        yield CounterMetricFamily(
+            "taffrail_store_sealing_cpu_seconds", "CPU time of sealing.", value=now.sealing_cpu_seconds
+        )
+        lag = GaugeMetricFamily("taffrail_cursor_lag_lines", "Lines ahead of a cursor.", labels=["cursor"])
+        lost = CounterMetricFamily(
+            "taffrail_cursor_lost_lines", "Lines removed before a cursor had them.", labels=["cursor"]
+        )
+        for name, cursor in now.cursors.items():
+            lag.add_metric([name], cursor.lag_lines)
+            lost.add_metric([name], cursor.lost_lines)
+        yield from (lag, lost)
+
+    return source
+
+
+def exporter_metrics(exporter: ElasticsearchExporter) -> Source:
+    """Elasticsearch: delivered = created + duplicates + rejected, in documents."""
+
+    def source() -> Iterator[Metric]:
+        now = exporter.counters()
+        documents = CounterMetricFamily(
+            "taffrail_elasticsearch_documents", "Documents answered for, by outcome.", labels=["outcome"]
+        )
+        documents.add_metric(["created"], now.created)
+        documents.add_metric(["duplicate"], now.duplicates)
+        for kind, count in tuple(now.rejected.items()):
+            documents.add_metric([f"rejected_{kind}"], count)
+        yield documents
+        yield CounterMetricFamily("taffrail_elasticsearch_requests", "Bulk requests.", value=now.requests)
+        failures = CounterMetricFamily(
+            "taffrail_elasticsearch_failures", "Requests without success, by cause.", labels=["cause"]
+        )
+        for cause, count in tuple(now.failures.items()):
+            failures.add_metric([cause], count)
+        yield failures
+        yield GaugeMetricFamily(
+            "taffrail_elasticsearch_up",
+            "1 if the last request was answered as it should be.",
+            value=int(now.up),
+        )
+
+    return source
+
+
+def tail_metrics(tails: Tails) -> Source:
+    """The tailed files and journals: what was stored, what waits, what was lost, by cause."""
+
+    def source() -> Iterator[Metric]:
+        totals = tails.totals()
+        yield CounterMetricFamily(
+            "taffrail_tail_lines", "Lines read from containers' logs.", value=totals.lines
+        )
+        yield CounterMetricFamily(
+            "taffrail_tail_bytes", "Bytes read from containers' logs.", value=totals.bytes
+        )
+        lost = CounterMetricFamily(
+            "taffrail_tail_lost_lines", "Lines known to be lost before they were read.", labels=["cause"]
+        )
+        for cause, lines in tuple(totals.lost_lines.items()):
+            lost.add_metric([cause], lines)
+        yield lost
+        yield CounterMetricFamily(
+            "taffrail_tail_unverified_rotations",
+            "Rotations after which the file read before was gone.",
+            value=totals.unverified_rotations,
+        )
+        yield GaugeMetricFamily("taffrail_tail_open", "Logs being followed.", value=len(tails.status()))
+
+    return source
+
+
+def delivery_metrics(containers: Containers) -> Source:
+    """The log drivers of our engine's containers: written = delivered + held + dropped, in lines."""
+    labels = ["id", "name", "image", "driver"]
+
+    def source() -> Iterator[Metric]:
+        written = CounterMetricFamily(
+            "taffrail_log_written_lines", "Lines the container wrote, on disk.", labels=labels
+        )
+        delivered = CounterMetricFamily(
+            "taffrail_log_delivered_lines", "Lines the driver's sink took.", labels=labels
+        )
+        held = GaugeMetricFamily(
+            "taffrail_log_held_lines", "Lines on disk that the sink has not taken.", labels=labels
+        )
+        dropped = CounterMetricFamily(
+            "taffrail_log_dropped_lines",
+            "Lines that will not be delivered, by cause.",
+            labels=[*labels, "cause"],
+        )
+        up = GaugeMetricFamily(
+            "taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels
+        )
+        for container, counters in _delivering(containers):
+            values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
+            written.add_metric(values, counters.written)
+            delivered.add_metric(values, counters.delivered)
+            held.add_metric(values, counters.held)
+            for cause, lines in counters.dropped.items():
+                dropped.add_metric([*values, cause], lines)
+            up.add_metric(values, int(counters.sink_up))
+        yield from (written, delivered, held, dropped, up)
+
+    return source
+
+
+def _delivering(containers: Containers) -> Iterator[tuple[Container, Counters]]:
+    """The containers whose driver has a sink, with what its delivery last wrote down."""
+    for container in containers.all():
+        if not container.log.directory:
+            continue
+        file = Path(container.log.directory) / STATE_NAME
+        try:
+            counters = read_counters(file)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            log.warning("cannot read the log counters of %s: %s", container.name, error)
+            continue
+        if counters is not None:
+            yield container, counters
