@@ -113,9 +113,7 @@ class JsonFileJournal:
         self._size = self._log.state.base  # of the file; ahead of the state while a block goes in
         self._failed: Mark | None = None  # the mark of a block of which only leading records are in
         if rotation.compress:
-            for _, name in self._names.older():
-                if name.suffix != ".gz":
-                    self._compressor.add(name, {})
+            self._compress_left_over()
 
     # --- Journal
 
@@ -256,14 +254,30 @@ class JsonFileJournal:
         log.save()
         log.index.drop_before(state.generation + 1 - self._rotation.max_file)
         if self._rotation.compress:
-            extra = {"lastTime": codec.format_time(state.high_ns).decode(), "generation": state.generation}
-            self._compressor.add(self._names.rotated(1), extra)
+            self._compressor.add(self._names.rotated(1), _gzip_extra(state.generation, state.high_ns))
+
+    def _compress_left_over(self) -> None:
+        """Queue the rotated files that a writer before did not get to."""
+        samples = self._log.index.samples
+        generations = {sample.inode: sample.generation for sample in samples}
+        high = {sample.generation: sample.high_ns for sample in samples}
+        for _, name in self._names.older():
+            generation = generations.get(name.stat().st_ino) if name.suffix != ".gz" else None
+            if generation is not None:
+                # The first sample behind it knows its highest time.
+                after = high.get(generation + 1, self._log.state.high_ns)
+                self._compressor.add(name, _gzip_extra(generation, after))
 
     def _take_over(self) -> None:
         """Somebody truncated the file or wrote to it: what follows is a new generation in the same file."""
         _log.warning("log file %s was changed by somebody else: a new generation begins", self._names.path)
         self._log.begin_generation_in_file()
         self._size = self._log.state.base
+
+
+def _gzip_extra(generation: int, high_ns: int) -> dict[str, object]:
+    """What a compressed generation's header says: Docker's ``lastTime``, and which one it is."""
+    return {"lastTime": codec.format_time(high_ns).decode(), "generation": generation}
 
 
 def _without_records(data: bytes, records: int) -> bytes:
