@@ -8,6 +8,7 @@ the engine is ``runtime/adoption.py``'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from logdrivers import json_file
+from logdrivers import json_file, registry
 from logdrivers.driver import Driver, Info, OptionError
 from logdrivers.journal import JournalReader
 from runtime.adoption import adopt_all
@@ -29,7 +30,6 @@ from runtime.events import EventBus
 from runtime.execs import Execs
 from runtime.image import Image, ImageStore, InUse
 from runtime.launch import Launcher
-from runtime import log_drivers as registry
 from runtime.limits import Capacity, check_limits
 from runtime.merge import merge_image
 from runtime.mountpoints import MountPlan
@@ -56,7 +56,7 @@ class Engine:
         self.containers = ContainerTable()
         self.events = EventBus()
         self.execs = Execs()
-        self._lock = EngineLock(options.state_dir)
+        self._undo: contextlib.AsyncExitStack | None = None
         self._runtime_version = ""
         self._removing: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -65,19 +65,26 @@ class Engine:
 
     async def start(self) -> None:
         """Take the state directory and adopt what runs. Raises Locked if another engine has it."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._undo = undo.pop_all()
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         options = self.options
         for directory in (options.state_dir, options.run_dir):
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self._lock.acquire()
+        lock = EngineLock(options.state_dir)
+        lock.acquire()
+        undo.callback(lock.release)
         self.id = _engine_id(options.state_dir)
-        self.capacity = Capacity.probe(options.sys / "fs/cgroup")
         self.host_name = os.uname().nodename
+        self.capacity = Capacity.probe(options.sys / "fs/cgroup")
         self.machine_memory = _machine_memory(options.proc)
+        self._check_log(options.default_log_driver, options.default_log_options)
         self.directories = ContainerDirectories(options.state_dir / "containers")
         self.images = ImageStore(options.state_dir / "image")
         self.volumes = VolumeStore(options.state_dir / "volumes")
         self.mounts = MountPlan(self.volumes)
-        self._check_log(options.default_log_driver, options.default_log_options)
         self.networks = Networks(
             options.state_dir / "network",
             options.run_dir / "net",
@@ -86,21 +93,26 @@ class Engine:
             table=options.bridge,
         )
         await asyncio.to_thread(self.networks.start)
+        undo.push_async_callback(asyncio.to_thread, self.networks.close)
         self.shims = Shims(options.run_dir / "shims")
         await self.shims.start()
+        undo.push_async_callback(self.shims.close)
         self.launcher = Launcher(self)
+        undo.push_async_callback(self._leave_containers)
         await adopt_all(self)
 
     async def stop(self) -> None:
-        """Let go of everything; containers and their shims go on."""
+        """Let go of everything; containers and their shims go on. Nothing happens if it was not started."""
         self._stopping = True
+        if self._undo is not None:
+            await self._undo.aclose()
+            self._undo = None
+
+    async def _leave_containers(self) -> None:
         for container in self.containers.all():
             await container.leave()
         if self._removing:
             await asyncio.wait(self._removing, timeout=10)
-        await self.shims.close()
-        await asyncio.to_thread(self.networks.close)
-        self._lock.release()
 
     # --- containers --------------------------------------------------------------------------------------
 
@@ -167,10 +179,6 @@ class Engine:
     def _check_log(self, name: str, values: Any) -> None:
         try:
             registry.get(name).validate(values)
-        except KeyError:
-            raise BadRequest(
-                f"logger: no log driver named '{name}' is registered (there are {', '.join(registry.names())})"
-            ) from None
         except OptionError as error:
             raise BadRequest(str(error)) from error
 
@@ -288,11 +296,10 @@ class Engine:
 
     def log_driver(self, container: Container) -> Driver:
         """The container's log driver. Raises ServerError if it is no longer installed."""
-        name = container.definition.log_driver
         try:
-            return registry.get(name)
-        except KeyError:
-            raise ServerError(f"logger: no log driver named '{name}' is registered any more") from None
+            return registry.get(container.definition.log_driver)
+        except OptionError as error:
+            raise ServerError(str(error)) from error
 
     def log_reader(self, container: Container) -> JournalReader:
         """The container's journal. Raises NotImplementedYet where the driver keeps none."""

@@ -49,6 +49,18 @@ def select_rows(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]
 
 async def processes(cgroup: str, pid: int, arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Run ps with the user's options. Raises BadRequest for options that ps refuses."""
+    pids = pids_in_cgroup(cgroup, pid)
+    # First for these processes alone; not every option goes with a list, then all are asked for.
+    code, output, errors = await _ps(*arguments, "-q", ",".join(map(str, sorted(pids))))
+    if code != 0:
+        code, output, errors = await _ps(*arguments)
+    if code != 0:
+        reason = errors.strip().splitlines() or [f"exit status {code}"]
+        raise BadRequest(f"error running ps {' '.join(arguments)}: {reason[0]}")
+    return select_rows(output, pids)
+
+
+async def _ps(*arguments: str) -> tuple[int, str, str]:
     try:
         process = await asyncio.create_subprocess_exec(
             "ps",
@@ -60,7 +72,4 @@ async def processes(cgroup: str, pid: int, arguments: Sequence[str]) -> tuple[li
     except FileNotFoundError:
         raise ServerError("docker top needs ps(1) on the host: install procps") from None
     output, errors = await process.communicate()
-    if process.returncode != 0:
-        reason = errors.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise BadRequest(f"error running ps {' '.join(arguments)}: {reason[0]}")
-    return select_rows(output.decode("utf-8", "replace"), pids_in_cgroup(cgroup, pid))
+    return process.returncode or 0, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from runtime.api.attach import DEFAULT_DETACH_KEYS, EscapeKeys, connect_streams
 from runtime.api.containers import size_of
-from runtime.api.hijack import MULTIPLEXED, RAW, hijack
+from runtime.api.hijack import MULTIPLEXED, RAW, frame, hijack
 from runtime.api.routing import Call, Routes, json_response
-from runtime.errors import Conflict
+from runtime.errors import Conflict, EngineError
 from runtime.exec_process import run_exec
 from runtime.execs import Exec, ExecConfig
 from runtime.fields import Fields
@@ -49,18 +49,22 @@ async def start(call: Call) -> web.StreamResponse:
         return web.Response(status=200)
     keys = EscapeKeys(config.detach_keys or DEFAULT_DETACH_KEYS) if config.tty else None
     media = MULTIPLEXED if not config.tty and call.version >= (1, 42) else RAW
-    # Started before the head: what runc refuses is still an HTTP error, as with Docker.
-    session = await run_exec(instance, stdin=config.stdin)
-    try:
-        async with hijack(call.request, call.headers, media) as (raw, response):
-            try:
-                await connect_streams(session, raw, framed=not config.tty, stdin=config.stdin, keys=keys)
-            except ConnectionError:
-                log.debug("the client of exec %s has gone", instance.id[:12])
+    instance.container.running_handle()
+    async with hijack(call.request, call.headers, media) as (raw, response):
+        try:
+            session = await run_exec(instance, stdin=config.stdin)
+        except EngineError as error:
+            # As Docker: the client reads the reason from the stream and the code from inspect.
+            text = f"{error.message}\r\n".encode()
+            await raw.write(text if config.tty else frame(1, text))
+            return response
+        try:
+            await connect_streams(session, raw, framed=not config.tty, stdin=config.stdin, keys=keys)
+        except ConnectionError:
+            log.debug("the client of exec %s has gone", instance.id[:12])
+        finally:
             # Known before the connection closes: the CLI asks for the code the moment it does.
             instance.finished(session.exit_code)
-    finally:
-        instance.finished(session.exit_code)
     return response
 
 

@@ -73,10 +73,10 @@ class ApiServer:
         """Listen; SocketInUse if another engine answers there. The socket is 0660, group taffrail."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _clear_stale(self._path)
+        listener = _listen(self._path)
         server = web.Server(self._serve, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
-        listener = _listen(self._path)
         await web.SockSite(self._runner, listener).start()
         log.info("Engine API %s listens on %s", API_VERSION, self._path)
 
@@ -87,7 +87,7 @@ class ApiServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        self._path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests += 1

@@ -48,6 +48,7 @@ def test_exec_and_attach(client: docker.DockerClient) -> None:
     header = sock._sock.recv(8)
     assert header[0] == 1
     assert sock._sock.recv(int.from_bytes(header[4:], "big")) == b"through the socket\n"
+    sock._sock.close()
     sock.close()
     container.kill()
 
@@ -84,6 +85,7 @@ def test_events_stream(client: docker.DockerClient) -> None:
     client.containers.run(IMAGE, "true", remove=True)
     reader.join(30)
     assert not reader.is_alive()
+    events.close()
     assert [action for action in seen if action != "attach"] == ["create", "start", "die", "destroy"]
 
 

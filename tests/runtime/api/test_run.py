@@ -288,8 +288,7 @@ def test_exec(engine: EngineProcess, names: Names) -> None:
 def test_top_shows_the_processes_of_the_container(engine: EngineProcess, names: Names) -> None:
     name = names()
     engine.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", "sleep 1000 & sleep 2000")
-    rows = until(lambda: [r for r in engine.docker("top", name).lines if "sleep" in r][2:], "the processes")
-    assert rows
+    until(lambda: sum("sleep" in row for row in engine.docker("top", name).lines) == 2, "the two processes")
     assert engine.docker("top", name, "-au").lines[0].split()[:2] == ["USER", "PID"]
 
 
