@@ -23,9 +23,8 @@ from logdrivers.block import Block
 from logdrivers.codecs.forward import ForwardEncoder
 from logdrivers.dial import Dialer, dial_unix, peer_closed, write
 from logdrivers.driver import Info, OptionError, Sink, SinkDown
-from logdrivers.journaled import JournaledDriver
+from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import (
-    EXTRA_OPTIONS,
     check_known,
     go_quote,
     parse_bool,
@@ -46,7 +45,7 @@ _READ_SECONDS = 60.0
 _FLAGS = ("fluentd-async", "fluentd-async-connect", "fluentd-sub-second-precision", "fluentd-request-ack")
 _DURATIONS = ("fluentd-retry-wait", "fluentd-write-timeout", "fluentd-read-timeout")
 _INTERVAL = "fluentd-async-reconnect-interval"
-_KNOWN = EXTRA_OPTIONS | {
+_KNOWN = JOURNALED_OPTIONS | {
     "fluentd-address",
     "fluentd-buffer-limit",
     "fluentd-max-retries",

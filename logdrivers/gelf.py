@@ -18,8 +18,8 @@ from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
 from logdrivers.dial import Dialer, peer_closed, write
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
-from logdrivers.journaled import JournaledDriver
-from logdrivers.options import EXTRA_OPTIONS, check_known, go_quote
+from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
+from logdrivers.options import check_known, go_quote
 
 __all__ = ["GelfAddress", "GelfDriver", "GelfTcpSink", "GelfUdpSink", "parse_address"]
 
@@ -33,7 +33,7 @@ _RATE_OPTION = "gelf-udp-rate"
 _DEFAULT_RATE = 20_000
 _UDP_ONLY = ("gelf-compression-type", "gelf-compression-level")
 _TCP_ONLY = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
-_KNOWN = EXTRA_OPTIONS | {"gelf-address", _RATE_OPTION, *_UDP_ONLY, *_TCP_ONLY}
+_KNOWN = JOURNALED_OPTIONS | {"gelf-address", _RATE_OPTION, *_UDP_ONLY, *_TCP_ONLY}
 _TRANSPORTS = ("tcp://", "tcp+tls://", "udp://", "unix://", "unixgram://")
 
 

@@ -10,24 +10,28 @@ from pathlib import Path
 
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader
-from logdrivers.options import extra_attributes
-from logdrivers.segments import SegmentJournal, SegmentReader
+from logdrivers.options import EXTRA_OPTIONS, extra_attributes
+from logdrivers.segments import SEGMENT_OPTIONS, SegmentJournal, SegmentReader, parse_budget
 from logdrivers.tag import check_tag
 
-__all__ = ["JournaledDriver"]
+__all__ = ["JOURNALED_OPTIONS", "JournaledDriver"]
+
+#: The options these drivers have in common.
+JOURNALED_OPTIONS = EXTRA_OPTIONS | SEGMENT_OPTIONS
 
 
 class JournaledDriver:
     """The journal half of a driver that has a sink."""
 
     def validate(self, options: Mapping[str, str]) -> None:
-        """Refuse a tag or a pattern that cannot work, at create rather than at start."""
+        """Refuse a tag, a pattern or a size that cannot work, at create rather than at start."""
+        parse_budget(options)
         check_tag(options.get("tag", ""))
         extra_attributes(Info("", "", "", "", (), 0, Path(), options=options))
 
     def journal(self, info: Info) -> Journal:
         """The container's segments, for writing."""
-        return SegmentJournal(info.directory)
+        return SegmentJournal(info.directory, parse_budget(info.options))
 
     def reader(self, info: Info) -> JournalReader | None:
         """The container's segments, for reading."""
