@@ -19,6 +19,7 @@ from runtime.dns import NameServers
 from runtime.errors import BadRequest, Conflict, EngineError, Forbidden, NotFound
 from runtime.files import write_atomically
 from runtime.forwarding import enable_forwarding
+from runtime.iptables import ForwardChain
 from runtime.nat import Forward, Nftables
 from runtime.network_definitions import Definitions
 from runtime.network_model import Attachment, Endpoint, Network, NetworkRequest
@@ -56,6 +57,7 @@ class Networks:
         self._definitions = Definitions(state_dir / "networks")
         self._plumbing = Plumbing(self._definitions, namespaces)
         self._filter = Nftables(table)
+        self._forward_chain = ForwardChain(table)
         self._ports = Reservations()
         self._attachments: dict[str, Attachment] = {}
         self._names = NameServers(NetworkDirectory(self.attachments))
@@ -100,6 +102,7 @@ class Networks:
             for network in self._definitions.bridges():
                 self._plumbing.delete(network.bridge)
             self._filter.destroy()
+            self._forward_chain.remove()
         self.close()
 
     # -- networks ----------------------------------------------------------------------------------
@@ -273,7 +276,9 @@ class Networks:
 
     def _apply_filter(self) -> None:
         forwards = [item for attachment in self.attachments() for item in attachment.forwards()]
-        self._filter.replace([network.rules for network in self._definitions.bridges()], forwards)
+        bridges = self._definitions.bridges()
+        self._filter.replace([network.rules for network in bridges], forwards)
+        self._forward_chain.accept([network.bridge for network in bridges])
 
     def _serve_names(self) -> None:
         user_defined = [network for network in self._definitions.bridges() if not network.predefined]
