@@ -33,13 +33,18 @@ def open_cgroup(layout: Layout, container: Container, roots: Roots) -> CgroupRea
 
     Raises OSError when neither is there.
     """
-    if container.pid > 0:
-        try:
-            return CgroupReader(layout, layout.process_paths(container.pid, container.id))
-        except OSError:
-            if not container.cgroup:
-                raise
-    return CgroupReader(layout, layout.everywhere(container.cgroup))
+    if container.pid <= 0:
+        return CgroupReader(layout, layout.everywhere(container.cgroup))
+    try:
+        paths = layout.process_paths(container.pid, container.id)
+    except OSError:
+        if not container.cgroup:
+            raise
+        paths = {}
+    if container.cgroup:  # only what belongs to the path that is known to be the container's
+        own = (container.cgroup, container.cgroup + "/")
+        paths = {key: own[0] for key, path in paths.items() if path == own[0] or path.startswith(own[1])}
+    return CgroupReader(layout, paths or layout.everywhere(container.cgroup))
 
 
 class Target:

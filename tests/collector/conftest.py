@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -62,20 +62,21 @@ class MadeCgroup:
         """End the processes and remove the directories."""
         for process in self.processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                pipe.close()
         for directory in self.directories.values():
-            with contextlib.suppress(FileNotFoundError):
-                eventually(lambda directory=directory: _removed(directory))
+            eventually(functools.partial(_removed, directory))
         self.directories.clear()
 
 
 def _removed(directory: Path) -> bool:
+    """Remove a cgroup; false while a process that was killed is still in it."""
     try:
         directory.rmdir()
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            return True
-        return False
+        return isinstance(error, FileNotFoundError)
     return True
 
 
