@@ -18,7 +18,13 @@ import orjson
 
 from collector.inputs.intake import Intake
 from collector.inputs.json_records import check, repair
-from collector.inputs.log_files import Generation, PlainGeneration, open_generations, same_start
+from collector.inputs.log_files import (
+    Generation,
+    GzipGeneration,
+    PlainGeneration,
+    open_generations,
+    same_start,
+)
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file as codec
@@ -251,15 +257,21 @@ class JsonFileTail:
         if not found:
             return
         if not met:
-            for generation in found:
-                if generation.inode != newest.inode and same_start(generation, newest):
-                    _drop(found, found.index(generation) + 1)  # compressed since
-                    met = True
-                    break
+            met = self._drop_held(found)
         if not met:
             self._drop_read(found)
             self._count_unverified()
         self._generations.extend(found)
+
+    def _drop_held(self, found: list[Generation]) -> bool:
+        """Drop what is held already, or older; whether the newest one held is among it."""
+        for place in range(len(found) - 1, -1, -1):
+            for held in reversed(self._generations):
+                compressed = isinstance(found[place], GzipGeneration) and same_start(found[place], held)
+                if compressed or found[place].inode == held.inode:
+                    _drop(found, place + 1)
+                    return held is self._generations[-1]
+        return False
 
     def _resume(self) -> bool:
         generations, _ = open_generations(self.path)
@@ -314,7 +326,10 @@ class JsonFileTail:
 
     def _drop_read(self, generations: list[Generation]) -> None:
         """Drop leading generations whose last record was stored before; the current file always stays."""
-        while len(generations) > 1 and (last := _last_time(generations[0])) and last <= self._time_ns:
+        while len(generations) > 1:
+            last = _last_time(generations[0])
+            if last is None or last > self._time_ns:
+                return
             _drop(generations, 1)
 
     def _count_unverified(self) -> None:
@@ -333,8 +348,8 @@ def _times(records: bytes) -> tuple[int, int]:
     return (codec.first_time(records), codec.last_time(records)) if records else (0, 0)
 
 
-def _last_time(generation: Generation) -> int:
-    """Time of the last whole record, 0 if there is none to be had."""
+def _last_time(generation: Generation) -> int | None:
+    """Time of the last whole record; 0 if there is no record, None if it cannot be told."""
     offset = 0
     tail = b""
     if isinstance(generation, PlainGeneration):
@@ -342,7 +357,8 @@ def _last_time(generation: Generation) -> int:
     while data := generation.read(offset, 1 << 18):
         offset += len(data)
         tail = (tail + data)[-(1 << 18) :]
+    records = tail[: tail.rfind(b"\n") + 1]
     try:
-        return codec.last_time(tail[: tail.rfind(b"\n") + 1])
+        return codec.last_time(records) if records else 0
     except ValueError:
-        return 0
+        return None

@@ -15,7 +15,7 @@ from typing import Protocol
 __all__ = ["Generation", "GzipGeneration", "PlainGeneration", "open_generations", "same_start"]
 
 _INFLATE = 1 << 18
-_HEAD = 512
+_HEAD = 1 << 16
 
 
 class Generation(Protocol):
@@ -169,5 +169,6 @@ def _open_number(path: Path, number: int) -> Generation | None:
 
 
 def same_start(one: Generation, other: Generation) -> bool:
-    """Whether both begin with the same bytes: a file and the gzip that was made of it."""
-    return one.read(0, _HEAD) == other.read(0, _HEAD)
+    """Whether both begin with the same bytes (and some): a file and the gzip that was made of it."""
+    head = one.read(0, _HEAD)
+    return bool(head) and head == other.read(0, _HEAD)
