@@ -67,7 +67,7 @@ def _active(directory: Path, segments: dict[int, Segment], totals: dict[str, int
     newest = segments.get(max(segments, default=0))
     if isinstance(newest, RawSegment):
         return newest
-    number = max(totals.get("removed_through", 0), totals.get("state_through", 0), *segments, 0) + 1
+    number = max(totals.get("removed_through", 0), totals.get("state_through", 0), *segments) + 1
     before = totals.get("lines_through", 0), totals.get("bytes_through", 0)
     if newest is not None:
         before = newest.lines_before + newest.lines, newest.bytes_before + newest.raw_bytes
@@ -96,7 +96,7 @@ def _open_files(directory: Path, removed_through: int) -> tuple[dict[int, Segmen
                 raw.pop(number).unlink()
     torn_bytes = 0
     for number, path in raw.items():
-        newest = number == max(*raw, *sealed)
+        newest = number == max([*raw, *sealed])
         try:
             segment = RawSegment.open(path, newest)
         except Corrupt as error:
