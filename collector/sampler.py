@@ -21,7 +21,7 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.history import History, Point
 from collector.host.cpu import HostCpu, parse_stat
-from collector.host.disks import parse_diskstats
+from collector.host.disks import block_io, parse_diskstats
 from collector.host.machine import Machine, read_machine
 from collector.netlink import Counters, LinkCounters
 from collector.netns import parse_net_dev
@@ -320,6 +320,7 @@ class _HostTarget:
         """Take the host's sample. Raises OSError or ValueError where ``/proc/stat`` cannot be read."""
         cpu = self.cpu()
         sample = self._cgroup.read(now_ns, self.latest)
+        disks = parse_diskstats(_whole(self._disks))
         memory = sample.memory and replace(sample.memory, limit_bytes=self._memory_bytes)
         self.previous, self.latest = (
             self.latest,
@@ -327,7 +328,9 @@ class _HostTarget:
                 sample,
                 memory=memory,
                 interfaces=parse_net_dev(self._net.read_bytes()),
-                disks=parse_diskstats(_whole(self._disks)),
+                # Not the root cgroup's own: v1 has none, and v2's is the same without merges and times.
+                block_io=tuple(map(block_io, disks)),
+                disks=disks,
                 host_cpu_seconds=cpu.total_seconds,
             ),
         )

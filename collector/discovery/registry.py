@@ -102,12 +102,12 @@ class Containers:
             if self._names.get(container.name) == container_id:
                 del self._names[container.name]
             stone = self._ended.get(container_id)
-            started = container.state != "created"
+            running = container.state in RUNNING
             if container.state != "dead":  # "removing" was on the way to here
                 container = replace(container, state="exited", pid=0)
             if stone is not None:
                 self._ended[container_id] = Tombstone(container, stone.ended_ns, True)
-            elif started:
+            elif running:
                 self._ended[container_id] = Tombstone(container, self._clock(), True)
             self._tell("removed", container)
 

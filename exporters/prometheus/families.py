@@ -182,13 +182,9 @@ _OPERATION = 'operation="%s"'
 
 _DISK_IO = (
     _counter("container_fs_reads_bytes_total", "device.read_bytes", "Bytes read.", "B"),
-    _counter("container_fs_reads_bytes_total", "disk.read_bytes", "Bytes read.", "B"),
     _counter("container_fs_writes_bytes_total", "device.write_bytes", "Bytes written.", "B"),
-    _counter("container_fs_writes_bytes_total", "disk.write_bytes", "Bytes written.", "B"),
     _counter("container_fs_reads_total", "device.reads", "Reads completed."),
-    _counter("container_fs_reads_total", "disk.reads", "Reads completed."),
     _counter("container_fs_writes_total", "device.writes", "Writes completed."),
-    _counter("container_fs_writes_total", "disk.writes", "Writes completed."),
     _counter("container_fs_sector_reads_total", "disk.sectors_read", "Sectors of 512 bytes read."),
     _counter("container_fs_sector_writes_total", "disk.sectors_written", "Sectors of 512 bytes written."),
     _counter("container_fs_reads_merged_total", "disk.reads_merged", "Reads merged with others."),

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from collector.host.filesystems import FileSystem
 from collector.host.machine import Machine
-from collector.sample import DiskStats, Sample
+from collector.sample import Sample
 from exporters.prometheus.families import FAMILIES
 from exporters.prometheus.labels import render
 from exporters.prometheus.series import Number, Row, rows_of
@@ -16,17 +16,16 @@ __all__ = ["disk_series", "filesystem_series", "machine_series", "scrape_series"
 
 _DISK, _FILESYSTEM = rows_of("disk"), rows_of("filesystem")
 _MACHINE, _SCRAPE = rows_of("machine"), rows_of("scrape")
-_SECTOR = 512
 
 Series = Iterable[tuple[Row, Number]]
 
 
 def disk_series(sample: Sample) -> Series:
-    """Every disk's counters, whole devices, which only the host may claim."""
+    """What is counted of whole devices only, which no container may claim."""
     for disk in sample.disks:
         labels = render({"device": disk.device, "id": "/"})
         for row in _DISK:
-            yield _line(row, labels), _disk_value(disk, FAMILIES[row].field)
+            yield _line(row, labels), attrgetter(FAMILIES[row].field)(disk)
 
 
 def filesystem_series(filesystems: Iterable[FileSystem]) -> Series:
@@ -76,12 +75,3 @@ def scrape_series(machine: Machine, container_error: bool, machine_error: bool, 
 def _line(row: int, labels: str) -> Row:
     name = FAMILIES[row].name
     return row, f"{name}{{{labels}}} " if labels else f"{name} "
-
-
-def _disk_value(disk: DiskStats, field: str) -> Number:
-    if field == "read_bytes":
-        return disk.sectors_read * _SECTOR
-    if field == "write_bytes":
-        return disk.sectors_written * _SECTOR
-    value: Number = getattr(disk, field)
-    return value

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from collector.discovery.registry import Containers
+from collector.sampler import Sampler
+from exporters.prometheus.exposition import Exposition
+from exporters.prometheus.http import routes
+from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
+
+
+@pytest.fixture
+def sampler() -> Iterator[Sampler]:
+    sampler = Sampler(Containers())
+    yield sampler
+    sampler.close()
+
+
+def get(sampler: Sampler, own: SelfMetrics, query: str = "", **headers: str) -> tuple[Any, bytes]:
+    """One scrape over a real socket; the answer's headers, and its body as it was sent."""
+
+    async def scrape() -> tuple[Any, bytes]:
+        app = web.Application()
+        routes(app, Exposition(Containers(), sampler), sampler, own)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            async with aiohttp.ClientSession(
+                auto_decompress=False, skip_auto_headers=["Accept-Encoding"]
+            ) as client:
+                async with client.get(f"http://127.0.0.1:{port}/metrics{query}", headers=headers) as answer:
+                    assert answer.status == 200
+                    return answer.headers, await answer.read()
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(scrape())
+
+
+def names(body: bytes) -> set[str]:
+    return {family.name for family in text_string_to_metric_families(body.decode())}
+
+
+def test_container_series_and_our_own_on_one_page(sampler: Sampler) -> None:
+    own = SelfMetrics()
+    own.register(sampling_metrics(sampler, Exposition(Containers(), sampler)))
+    own.register(discovery_metrics(()))
+    headers, body = get(sampler, own)
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert {"container_last_seen", "machine_cpu_cores", "process_cpu_seconds"} <= names(body)
+    assert b"taffrail_sampling_passes_total 1.0" in body
+
+
+@pytest.mark.parametrize(
+    ("accept", "compressed"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+def test_gzip_where_it_is_accepted(sampler: Sampler, accept: str, compressed: bool) -> None:
+    headers, body = get(sampler, SelfMetrics(), **{"Accept-Encoding": accept})
+    assert (headers.get("Content-Encoding") == "gzip") is compressed
+    text = gzip.decompress(body) if compressed else body
+    assert "container_last_seen" in names(text)
+
+
+def test_a_filter_of_names(sampler: Sampler) -> None:
+    _, body = get(sampler, SelfMetrics(), "?name=machine_cpu_cores&name[]=container_last_seen")
+    assert names(body) == {"machine_cpu_cores", "container_last_seen"}
+
+
+def test_a_scrape_makes_a_pass_unless_one_was_made_just_now(sampler: Sampler) -> None:
+    get(sampler, SelfMetrics())
+    assert sampler.passes == 1
+    sampler.sample_all(time.time_ns() + 60 * 10**9)  # as if in a minute: newer than any scrape
+    get(sampler, SelfMetrics())
+    assert sampler.passes == 2
+
+
+def test_a_part_that_cannot_tell_its_metrics_costs_the_others_nothing(
+    sampler: Sampler, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = SelfMetrics()
+
+    def broken() -> list[Metric]:
+        raise RuntimeError("no")
+
+    own.register(broken, "spool")
+    own.register(lambda: [CounterMetricFamily("taffrail_good", "Good.", value=1)])
+    own.text()
+    text = own.text()
+    assert b"taffrail_good_total 1.0" in text
+    assert b'taffrail_self_metrics_failures_total{part="spool"}' in text
+    assert "cannot collect the metrics of spool" in caplog.text
