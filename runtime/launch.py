@@ -109,6 +109,7 @@ class Launcher:
             port_bindings=host.port_bindings,
             exposed=config.exposed_ports,
             publish_all=host.publish_all_ports,
+            dns=host.dns,
         )
 
     def _joined(self, mode: str, what: str) -> Container:
@@ -184,7 +185,7 @@ class Launcher:
             host_gateway=own[0].gateway if own else "127.0.0.1",
             host_network=Path("/etc/hosts") if attachment.mode == "host" else None,
         )
-        return rootfs.write_etc(hostname, hosts, resolv_conf_text(host))
+        return rootfs.write_etc(hostname, hosts, resolv_conf_text(host, attachment.nameserver))
 
     def _namespaces(self, container: Container) -> dict[str, str]:
         """Namespaces of other containers to join."""
