@@ -1,0 +1,45 @@
+"""Drivers are found by name, ours and those of installed packages."""
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from logdrivers import registry
+from logdrivers.driver import OptionError
+from logdrivers.none import NoneDriver
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def found(group: str) -> list[EntryPoint]:
+        assert group == "taffrail.log_drivers"
+        return [
+            EntryPoint("silent", "logdrivers.none:NoneDriver", group),
+            EntryPoint("broken", "no.such.module:Driver", group),
+        ]
+
+    monkeypatch.setattr(registry, "entry_points", found)
+    registry._plugins.cache_clear()
+    yield
+    registry._plugins.cache_clear()
+
+
+def test_ours_are_found_and_json_file_is_the_default() -> None:
+    assert {"json-file", "gelf", "fluentd", "none"} <= set(registry.names())
+    for driver in registry.BUILTIN:
+        assert registry.get(driver.name).name == driver.name
+    assert registry.get("").name == "json-file"
+
+
+def test_an_unknown_name_is_refused_in_dockers_words() -> None:
+    with pytest.raises(OptionError, match=r"^logger: no log driver named 'nope' is registered$"):
+        registry.get("nope")
+
+
+@pytest.mark.usefixtures("plugins")
+def test_plugins_come_in_by_entry_points() -> None:
+    assert "silent" in registry.names()
+    assert isinstance(registry.get("silent"), NoneDriver)
+    with pytest.raises(OptionError, match=r"log driver 'broken' .* did not load"):
+        registry.get("broken")
