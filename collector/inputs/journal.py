@@ -58,12 +58,8 @@ class JournalTail:
         if self._position is None:
             self._position = self._resume(reader)
         batch = reader.read(self._position, self._block_bytes)
-        lost = batch.lost_lines
         for entries in _runs(batch.entries):
             self._store(entries)
-            if lost:  # once the position is behind it: a failed append must not count it twice
-                self._lose(lost)
-                lost = 0
         return bool(batch.entries)
 
     def _resume(self, reader: JournalReader) -> Position:
@@ -77,16 +73,7 @@ class JournalTail:
                 log.error(
                     "resuming journal %s failed, reading it from its start: %s: %r", self._key, error, value
                 )
-        position = reader.first()
-        first = reader.read(position, 1)
-        if first.entries and first.entries[0].first_line:
-            self._line = first.entries[0].first_line
-            self._lose(self._line)
-        return position
-
-    def _lose(self, lines: int) -> None:
-        self.counters.lose("retention", lines, 0)
-        log.warning("journal %s: %d lines were removed before they were read", self._key, lines)
+        return reader.first()
 
     def _store(self, entries: Sequence[Entry]) -> None:
         last = entries[-1]
@@ -94,6 +81,9 @@ class JournalTail:
         line = last.first_line + last.block.lines
         value = b'{"segment":%d,"offset":%d,"line":%d}' % (*last.end, line)
         self._intake.append(self.source, block, (self._key, value))
+        if (removed := entries[0].first_line - self._line) > 0:
+            self.counters.lose("retention", removed, 0)
+            log.warning("journal %s: %d lines were removed before they were read", self._key, removed)
         self._position, self._line = last.end, line
         self.counters.lines += block.lines
         self.counters.bytes += len(block.data)

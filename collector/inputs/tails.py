@@ -30,6 +30,7 @@ from collector.inputs.json_file import JsonFileTail, TailCounters
 from collector.inputs.own_addresses import sends_to
 from collector.sink import Source
 from logdrivers.journal import JournalReader
+from logdrivers.segment_reader import SegmentReader, journal_directory
 
 __all__ = ["Registry", "Tail", "TailStatus", "Tails"]
 
@@ -45,12 +46,6 @@ _LONGEST_RETRY_SECONDS = 30.0
 #: How often a log is looked at that the kernel does not tell about (no directory yet, no watches left).
 _UNTOLD_SECONDS = 1.0
 _ENDED = frozenset({"exited", "dead"})
-
-
-def _open_segments(directory: Path) -> JournalReader:
-    from logdrivers.segments import SegmentReader
-
-    return SegmentReader(directory)
 
 
 class Registry(Protocol):
@@ -116,7 +111,7 @@ class Tails:
         sources: Sources,
         own_addresses: Collection[str] = (),
         *,
-        open_journal: Callable[[Path], JournalReader] = _open_segments,
+        open_journal: Callable[[Path], JournalReader] = SegmentReader,
         block_bytes: int = 1 << 18,
         recheck_seconds: float = 30.0,
     ) -> None:
@@ -230,8 +225,12 @@ class Tails:
         elif source.directory and source.driver not in ("", "none", "json-file"):
             if sends_to(source, self._own_addresses):
                 return None
-            key, name, directory = f"journal:{container.id}", "journal", Path(source.directory)
-            reader = functools.partial(self._open_journal, directory)
+            key, name, directory = (
+                f"journal:{container.id}",
+                "journal",
+                journal_directory(Path(source.directory)),
+            )
+            reader = functools.partial(self._open_journal, Path(source.directory))
             tail = JournalTail(reader, key, self._source(container, name), self._intake, self._block_bytes)
         else:
             return None

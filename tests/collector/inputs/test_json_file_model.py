@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -176,7 +177,7 @@ class Tailing(RuleBasedStateMachine):
     @invariant()
     def in_order_and_once(self) -> None:
         numbers = self.intake.numbers
-        assert all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+        assert all(a < b for a, b in itertools.pairwise(numbers))
         total = TailCounters()
         total.add(self.counters)
         total.add(self.tail.counters)
