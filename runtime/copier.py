@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from logdrivers.block import MAX_LINE, Block, Encoding, Partial, Stream
-from logdrivers.journal import Journal, Mark, Resume
+from logdrivers.journal import Entry, Journal, Mark, Position, Resume
 from runtime.spool import Intent, Ledger, OpenLine, Spool
 
 __all__ = ["Copier", "Piece", "Splitter"]
@@ -117,6 +117,7 @@ class Copier:
     ) -> None:
         self._open_journal = open_journal
         self._ledger = ledger
+        self.on_append: Callable[[Entry], None] | None = None  #: told of every block that is in
         self._splitters = {s: Splitter(container_id, s) for s in (Stream.STDOUT, Stream.STDERR)}
         self.journal = open_journal()
         resume = self.journal.resume()
@@ -175,9 +176,17 @@ class Copier:
     def _append(self, piece: Piece, stream: Stream, end: int, time_ns: int, eof: bool) -> None:
         intent = Intent(stream, self._mark[stream], end, time_ns, eof)
         self._ledger.note(intent, piece.open_line or _line_of(piece, intent))
-        self.journal.append(piece.block, self._mark_with(stream, end))
+        position = self.journal.append(piece.block, self._mark_with(stream, end))
         self._mark[stream] = end
+        if self.on_append is not None:
+            self._announce(piece.block, position)
         self._ledger.open_lines[stream] = piece.open_line
+
+    def _announce(self, block: Block, end: Position) -> None:
+        assert self.on_append is not None
+        lines, _ = self.journal.written()
+        if block.lines:
+            self.on_append(Entry(block, end, lines - block.lines))
 
     def _mark_with(self, stream: Stream, end: int) -> Mark:
         if stream is Stream.STDOUT:

@@ -148,8 +148,15 @@ class Pump:
             return 0
 
     def flush(self) -> None:
-        """Append what is left in the spools, unfinished lines too: no more will come."""
+        """Append what is left, unfinished lines too: no more will come.
+
+        What a journal that refuses does not take is in the spools at least, for the container's next life.
+        """
         self._ended.update(self._fds)
+        for stream, fd in self._fds.items():
+            with contextlib.suppress(OSError):
+                while self._copier.spools[stream].fill(fd, _CHUNK):
+                    pass
         if not self._retry_at:
             try:
                 self._catch_up()

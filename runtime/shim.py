@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from logdrivers.block import Stream
+from logdrivers.registry import get as get_driver
 from runtime import streams
 from runtime.container_process import ContainerProcess, StartFailed
 from runtime.control import Attached, Connection, ControlServer, StdinWriter
@@ -36,16 +37,6 @@ from runtime.tty import resize
 __all__ = ["LOCK_FILE", "run_shim"]
 
 log = logging.getLogger(__name__)
-
-
-def get_driver(name):  # XXX until the registry is there
-    try:
-        from logdrivers.registry import get
-    except ImportError:
-        from logdrivers.json_file import JsonFileDriver
-
-        return JsonFileDriver()
-    return get(name)
 
 
 LOCK_FILE = "shim.lock"
@@ -160,7 +151,7 @@ class Shim:
             self._pump_tty(self._process.tty)
         if self._spec.await_attach:
             self._attach_deadline = time.monotonic() + _AWAIT_ATTACH_SECONDS
-        self._delivery.start()
+        self._start_delivery()
 
     def _take_over(self) -> None:
         self._process.adopt()
@@ -170,7 +161,15 @@ class Shim:
         self._open_stdin()
         for stream in (Stream.STDOUT, Stream.STDERR):
             self._copier.pump(stream, time.time_ns())
-        self._delivery.start()
+        self._start_delivery()
+
+    def _start_delivery(self) -> None:
+        """After the container has started: a sink that hangs or refuses costs its delivery, nothing else."""
+        try:
+            if self._delivery.start():
+                self._copier.on_append = self._delivery.offer
+        except (OSError, ValueError) as error:
+            log.error("start the %s delivery: %s; its lines are kept", self._spec.driver, error)
 
     def _open_pump(self) -> None:
         pump = self._pump = Pump(self._spec, self._copier, self._reactor)
@@ -208,6 +207,7 @@ class Shim:
         assert self._pump is not None
         assert self._process.waited is not None
         pump = self._pump
+        self._reactor.forget(self._process.pidfd)  # it stays readable
         oom_killed = self._process.oom_killed()
         self._process.delete()
         pump.input_ended()

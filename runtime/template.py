@@ -43,6 +43,7 @@ class Template:
         self._run_dir = run_dir
         self._holds: dict[str, dict[str, int]] = {}
         self._run_dirs: dict[str, Path] = {}
+        self._shims: dict[int, str] = {}
         self._stopping = False
         self._listener = socket.socket(socket.AF_UNIX)
         Path(TEMPLATE_SOCKET).unlink(missing_ok=True)
@@ -123,6 +124,7 @@ class Template:
         pid = os.fork()
         if pid == 0:
             self._become_shim(spec, mode, fds)
+        self._shims[pid] = spec.container_id
         log.info("container %s: forked shim %d to %s it", spec.container_id[:12], pid, mode)
         return pid
 
@@ -183,7 +185,11 @@ class Template:
             pid = result.si_pid
             exited = result.si_code == os.CLD_EXITED
             status = result.si_status << 8 if exited else result.si_status
-            self._record(pid, status)
+            shim_of = self._shims.pop(pid, None)
+            if shim_of is None:
+                self._record(pid, status)
+            elif status != 0:
+                log.warning("container %s: shim %d ended with status %d", shim_of[:12], pid, status)
             os.waitpid(pid, 0)
 
     def _record(self, pid: int, status: int) -> None:

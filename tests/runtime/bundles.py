@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-
 import shutil
 import subprocess
 import uuid
@@ -14,7 +13,30 @@ from typing import Any
 from logdrivers.driver import Info
 from runtime.shim_spec import ShimSpec
 
-APPLETS = "sh cat echo sleep seq yes head true false kill ps id dd printf stty wc tr test mkdir ls awk usleep".split()
+APPLETS = [
+    "sh",
+    "cat",
+    "echo",
+    "sleep",
+    "seq",
+    "yes",
+    "head",
+    "true",
+    "false",
+    "kill",
+    "ps",
+    "id",
+    "dd",
+    "printf",
+    "stty",
+    "wc",
+    "tr",
+    "test",
+    "mkdir",
+    "ls",
+    "awk",
+    "usleep",
+]
 
 
 def rootfs(directory: Path) -> Path:
