@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "main", "make_parser"]
 #: inside ``run``, so that ``taffrail stats`` does not pay for the engine.
 COMMANDS: dict[str, str] = {
     "up": "start the engine and the collector, and stay in front of them",
+    "down": "stop the containers that go on running after up, and remove bridges and rules",
     "engine": "run the engine alone (what the systemd unit starts)",
     "agent": "run the collector alone (what the systemd unit starts)",
     "demo": "run containers that write through json-file, gelf and fluentd",

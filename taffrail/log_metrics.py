@@ -20,6 +20,8 @@ from collector.store import Store
 from exporters.elasticsearch.exporter import ElasticsearchExporter
 from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
+from logdrivers.driver import Info
+from logdrivers.registry import get
 
 __all__ = ["delivery_metrics", "exporter_metrics", "input_metrics", "store_metrics", "tail_metrics"]
 
@@ -180,17 +182,35 @@ def delivery_metrics(containers: Containers) -> Source:
 
 
 def _delivering(containers: Containers) -> Iterator[tuple[Container, Counters]]:
-    """The containers whose driver has a sink, with what its delivery last wrote down."""
+    """Our engine's containers with what their drivers last wrote down."""
     for container in containers.all():
         if not container.log.directory:
             continue
-        file = Path(container.log.directory) / STATE_NAME
+        directory = Path(container.log.directory)
         try:
-            counters = read_counters(file)
+            counters = read_counters(directory / STATE_NAME)
         except FileNotFoundError:
+            yield from _kept(container, directory)
             continue
         except (OSError, ValueError) as error:
             log.warning("cannot read the log counters of %s: %s", container.name, error)
             continue
         if counters is not None:
             yield container, counters
+
+
+def _kept(container: Container, directory: Path) -> Iterator[tuple[Container, Counters]]:
+    """A driver without a sink: what it wrote to the host's disk is delivered."""
+    info = Info(
+        container.id, container.name, "", container.image, (), 0, directory, options=container.log.options
+    )
+    try:
+        reader = get(container.log.driver).reader(info)
+        if reader is None:
+            return
+        lines = reader.end_line()
+        reader.close()
+    except (OSError, ValueError) as error:
+        log.warning("cannot read how much %s has logged: %s", container.name, error)
+        return
+    yield container, Counters(lines, lines)

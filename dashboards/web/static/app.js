@@ -81,12 +81,26 @@ function showContainers() {
   table.replaceChildren(body);
 }
 
+// The curve of a container seen for the first time begins with what the agent remembers.
+async function remember(row) {
+  curves.set(row.id, []);
+  const answer = await fetch(`api/v1/history?container=${encodeURIComponent(row.id)}`);
+  if (!answer.ok) return;
+  const { points } = await answer.json();
+  const percent = points.slice(1).map((point, index) => {
+    const seconds = (point.time_ns - points[index].time_ns) / 1e9;
+    return Math.max(0, ((point.cpu_seconds - points[index].cpu_seconds) / seconds) * 100) || 0;
+  });
+  curves.set(row.id, [...percent, ...(curves.get(row.id) || [])].slice(-CURVE_POINTS));
+}
+
 function take(update) {
   rows = update.containers;
   $("host").textContent = update.host;
   for (const row of rows) {
     if (!row.time_ns) continue;
-    const points = curves.get(row.id) || [];
+    if (!curves.has(row.id)) remember(row);
+    const points = curves.get(row.id);
     points.push(row.cpu_percent);
     curves.set(row.id, points.slice(-CURVE_POINTS));
   }
