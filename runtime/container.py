@@ -23,6 +23,7 @@ from runtime.restart import RestartPolicy, next_delay
 from runtime.shims import ExitStatus, ShimHandle
 from runtime.signals import parse_signal
 from runtime.state import ContainerDirectories, State, Status
+from runtime.waiters import Waiters, within
 
 __all__ = ["Container", "Launch", "Launched"]
 
@@ -69,13 +70,11 @@ class Container:
         self.exists = True
         self.lock = asyncio.Lock()
         self.policy = RestartPolicy.of(definition.config.host.restart_policy)
-        self._attaching: set[asyncio.Future[bool]] = set()
         self._directories = directories
         self._events = events
         self._launch = launch
         self._on_auto_remove = on_auto_remove
-        self._exits: set[asyncio.Future[int]] = set()
-        self._removed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart_task: asyncio.Task[None] | None = None
         self._delay_s = 0.0
@@ -185,7 +184,7 @@ class Container:
 
     def _took_off(self, handle: ShimHandle) -> None:
         self.handle = handle
-        self._tell_attaching(True)
+        self.waiters.tell_attaching(True)
         self._spawn(self._watch(handle))
 
     async def _failed_to_start(self, error: EngineError) -> None:
@@ -196,8 +195,8 @@ class Container:
             exit_code=code,
             error=error.message,
         )
-        self._tell_exit(code)
-        self._tell_attaching(False)
+        self.waiters.tell_exit(code)
+        self.waiters.tell_attaching(False)
         if self.auto_remove:
             self._spawn(self._on_auto_remove(self))
 
@@ -228,18 +227,12 @@ class Container:
         )
         ran_ns = max(0, status.finished_ns - state.started_ns)
         self.emit("die", exitCode=str(status.code), execDuration=str(ran_ns // 1_000_000_000))
-        self._tell_exit(status.code)
+        self.waiters.tell_exit(status.code)
         if again:
             self._delay_s = next_delay(self._delay_s, ran_ns)
             self._restart_task = self._spawn(self._restart_after(self._delay_s))
         elif self.auto_remove and not self._kept_by_restart:
             self._spawn(self._on_auto_remove(self))
-
-    def _tell_exit(self, code: int) -> None:
-        for future in self._exits:
-            if not future.done():
-                future.set_result(code)
-        self._exits.clear()
 
     async def _restart_after(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -252,7 +245,7 @@ class Container:
             except EngineError as error:
                 log.warning("restart of container %s failed: %s", self.name, error.message)
                 self.set_state(status=Status.EXITED, exit_code=_code_of(error.message), error=error.message)
-                self._tell_exit(self.state.exit_code)
+                self.waiters.tell_exit(self.state.exit_code)
 
     def restart_now(self) -> None:
         """Start by policy, when the engine comes up."""
@@ -279,15 +272,15 @@ class Container:
             if self.state.status is Status.RESTARTING:
                 self._cancel_restart()
                 self.set_state(status=Status.EXITED, stopped_by_user=True)
-                self._tell_exit(self.state.exit_code)
+                self.waiters.tell_exit(self.state.exit_code)
                 self.emit("stop")
                 return
             if not self.state.running or self.handle is None:
                 raise NotModified("container already stopped")
             self.set_state(stopped_by_user=True)
-            exited = self._exit_future()
+            exited = self.waiters.next_exit()
             await self._signal(number)
-        if not await _within(exited, None if timeout_s < 0 else timeout_s):
+        if not await within(exited, None if timeout_s < 0 else timeout_s):
             log.info("container %s did not stop in %g s: killing it", self.name, timeout_s)
             await self._kill_and_wait(exited)
         self.emit("stop")
@@ -296,7 +289,7 @@ class Container:
         async with self.lock:
             if self.handle is not None and not exited.done():
                 await self._signal(signal.SIGKILL)
-        if not await _within(exited, KILL_WAIT_S):
+        if not await within(exited, KILL_WAIT_S):
             raise ServerError(
                 f"tried to kill container {self.id}, but did not receive an exit event in {KILL_WAIT_S:g} s"
             )
@@ -313,10 +306,10 @@ class Container:
             own = self.definition.config.stop_signal
             if not own or number in (signal.SIGKILL, parse_signal(own)):
                 self.set_state(stopped_by_user=True)
-            exited = self._exit_future()
+            exited = self.waiters.next_exit()
             await self._signal(number)
         if number == signal.SIGKILL:
-            await _within(exited, KILL_WAIT_S)
+            await within(exited, KILL_WAIT_S)
 
     async def _signal(self, number: int) -> None:
         """Send a signal; a paused container is let go, or a deadly signal would wait with it."""
@@ -367,32 +360,6 @@ class Container:
             raise Conflict(f"container {self.id} is not running")
         return self.handle
 
-    # --- attaching before the start ----------------------------------------------------------------------
-
-    @property
-    def awaits_attach(self) -> bool:
-        """Whether clients have attached before the start; the launch tells the shim to wait for them."""
-        return any(not future.done() for future in self._attaching)
-
-    def expect_attach(self) -> asyncio.Future[bool]:
-        """A client is about to attach: true at the next start (or now), false if there will be none."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if self.handle is not None:
-            future.set_result(True)
-        else:
-            self._attaching.add(future)
-        return future
-
-    def attach_done(self, future: asyncio.Future[bool]) -> None:
-        """The client has gone."""
-        self._attaching.discard(future)
-
-    def _tell_attaching(self, started: bool) -> None:
-        for future in self._attaching:
-            if not future.done():
-                future.set_result(started)
-        self._attaching.clear()
-
     # --- waiting -----------------------------------------------------------------------------------------
 
     def wait(self, condition: str) -> asyncio.Future[int]:
@@ -404,43 +371,35 @@ class Container:
                 return done
             return asyncio.ensure_future(self._until_inactive())
         if condition == "next-exit":
-            return self._exit_future()
+            return self.waiters.next_exit()
         if condition == "removed":
             return asyncio.ensure_future(self._until_removed())
         raise BadRequest(f'invalid condition: "{condition}"')
 
     async def _until_inactive(self) -> int:
         while self.active:
-            await self._exit_future()
+            await self.waiters.next_exit()
         return self.state.exit_code
 
     async def _until_removed(self) -> int:
-        await asyncio.shield(self._removed)
+        await asyncio.shield(self.waiters.removed)
         return self.state.exit_code
 
     async def gone_or(self, timeout_s: float) -> None:
         """Return after a time, at once if the container is removed."""
-        await asyncio.wait([self._removed], timeout=timeout_s)
+        await asyncio.wait([self.waiters.removed], timeout=timeout_s)
 
     async def exit_or(self, timeout_s: float) -> None:
         """Return after a time, at once if the container's run ends."""
-        future = self._exit_future()
-        await asyncio.wait([future], timeout=timeout_s)
-        self._exits.discard(future)
-
-    def _exit_future(self) -> asyncio.Future[int]:
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._exits.add(future)
-        return future
+        future = self.waiters.next_exit()
+        await within(future, timeout_s)
+        future.cancel()
 
     def removed(self) -> None:
         """Called once it is gone from disk and table."""
         self.exists = False
-        self._tell_attaching(False)
         self._cancel_restart()
-        self._tell_exit(self.state.exit_code)
-        if not self._removed.done():
-            self._removed.set_result(None)
+        self.waiters.tell_removed(self.state.exit_code)
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_named(work))
@@ -462,12 +421,6 @@ class Container:
 
 async def _named(work: Awaitable[None]) -> None:
     await work
-
-
-async def _within(future: asyncio.Future[int], timeout_s: float | None) -> bool:
-    """Whether the future was done in time; it is not cancelled."""
-    done, _ = await asyncio.wait([future], timeout=timeout_s)
-    return bool(done)
 
 
 def _code_of(message: str) -> int:

@@ -13,16 +13,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from logdrivers import json_file, registry
-from logdrivers.driver import Driver, Info, OptionError
-from logdrivers.journal import JournalReader
 from runtime.adoption import adopt_all
 from runtime.config import ContainerConfig, FieldError
 from runtime.container import Container
+from runtime.container_logs import ContainerLogs
 from runtime.containers import ContainerTable, check_name, new_id
 from runtime.definition import Definition, merged_body
 from runtime.errors import BadRequest, Conflict, EngineError, NotImplementedYet, ServerError, Unavailable
@@ -80,9 +76,9 @@ class Engine:
         self.host_name = os.uname().nodename
         self.capacity = Capacity.probe(options.sys / "fs/cgroup")
         self.machine_memory = _machine_memory(options.proc)
-        self._check_log(options.default_log_driver, options.default_log_options)
         self.directories = ContainerDirectories(options.state_dir / "containers")
         self.images = ImageStore(options.state_dir / "image")
+        self.logs = ContainerLogs(options, self.directories, self.host_name)
         self.volumes = VolumeStore(options.state_dir / "volumes")
         self.mounts = MountPlan(self.volumes)
         self.networks = Networks(
@@ -131,7 +127,7 @@ class Engine:
             raise BadRequest("can't create 'AutoRemove' container with restart policy")
         if config.stop_signal:
             parse_signal(config.stop_signal)
-        driver, log_options = self._log_config(config)
+        driver, log_options = self.logs.choose(config.host.log_config)
         if host.network_mode.startswith("container:"):
             self.containers.get(host.network_mode.partition(":")[2])
         name = self.containers.reserve(name, container_id)
@@ -165,22 +161,6 @@ class Engine:
         )
         self.containers.add(container)
         return container
-
-    def _log_config(self, config: ContainerConfig) -> tuple[str, dict[str, str]]:
-        """Driver and options of a new container; the engine's options hold for the engine's driver only."""
-        asked = config.host.log_config
-        options = self.options
-        name = asked.type or options.default_log_driver
-        defaults = options.default_log_options if name == options.default_log_driver else {}
-        merged = {**defaults, **asked.config}
-        self._check_log(name, merged)
-        return name, merged
-
-    def _check_log(self, name: str, values: Any) -> None:
-        try:
-            registry.get(name).validate(values)
-        except OptionError as error:
-            raise BadRequest(str(error)) from error
 
     async def rename(self, container: Container, name: str) -> None:
         """``docker rename``."""
@@ -261,52 +241,7 @@ class Engine:
                     await asyncio.to_thread(self.volumes.remove, mount.name)
                     self.events.publish("volume", "destroy", mount.name, {"driver": "local"})
 
-    # --- logs and stats ----------------------------------------------------------------------------------
-
-    def log_info(self, container: Container) -> Info:
-        """What the container's log driver may know."""
-        definition = container.definition
-        return Info(
-            container_id=container.id,
-            container_name=container.name,
-            image_id=definition.image_id,
-            image_name=definition.config.image,
-            command=(definition.path, *definition.args),
-            created_ns=definition.created_ns,
-            directory=self.directories.path(container.id),
-            options=definition.log_options,
-            labels=definition.labels,
-            env=dict(item.partition("=")[::2] for item in definition.config.env if "=" in item),
-            hostname=self.host_name,
-        )
-
-    def log_path(self, container: Container) -> str:
-        """``LogPath``: json-file's current file, "" for every other driver."""
-        if container.definition.log_driver != "json-file":
-            return ""
-        return str(json_file.log_path(self.log_info(container)))
-
-    def log_attributes(self, container: Container) -> Mapping[str, str]:
-        """What ``docker logs --details`` shows for lines that do not carry their attributes."""
-        info = self.log_info(container)
-        wanted = [key for key in info.options.get("labels", "").split(",") if key]
-        out = {key: info.labels[key] for key in wanted if key in info.labels}
-        wanted = [key for key in info.options.get("env", "").split(",") if key]
-        return out | {key: info.env[key] for key in wanted if key in info.env}
-
-    def log_driver(self, container: Container) -> Driver:
-        """The container's log driver. Raises ServerError if it is no longer installed."""
-        try:
-            return registry.get(container.definition.log_driver)
-        except OptionError as error:
-            raise ServerError(str(error)) from error
-
-    def log_reader(self, container: Container) -> JournalReader:
-        """The container's journal. Raises NotImplementedYet where the driver keeps none."""
-        reader = self.log_driver(container).reader(self.log_info(container))
-        if reader is None:
-            raise NotImplementedYet("configured logging driver does not support reading")
-        return reader
+    # --- stats -------------------------------------------------------------------------------------------
 
     def measure(self, container: Container) -> Moment | None:
         """Counters of a running container now; None if it does not run."""
@@ -386,10 +321,6 @@ class Engine:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         await asyncio.to_thread(self.volumes.remove, name)
         self.events.publish("volume", "destroy", name, {"driver": "local"})
-
-    def log_driver_names(self) -> list[str]:
-        """Log drivers that a container may name."""
-        return list(registry.names())
 
     def cgroup_version(self) -> str:
         """``1`` (hybrid too) or ``2``."""

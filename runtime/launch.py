@@ -148,7 +148,7 @@ class Launcher:
             bundle=bundle,
             run_dir=run_dir,
             driver=definition.log_driver,
-            info=engine.log_info(container),
+            info=engine.logs.info(container),
             runtime=engine.options.runtime,
             runtime_root=self._runc_root,
             tty=config.tty,
@@ -156,7 +156,7 @@ class Launcher:
             stdin_once=config.stdin_once,
             uid=user["uid"],
             gid=user["gid"],
-            await_attach=container.awaits_attach,
+            await_attach=container.waiters.awaits_attach,
         )
         (run_dir / SPEC_FILE).write_bytes(
             orjson.dumps({"spec": spec.to_json(), "cgroup": document["linux"]["cgroupsPath"]})

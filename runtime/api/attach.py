@@ -45,7 +45,7 @@ async def attach(call: Call) -> web.StreamResponse:
     media = MULTIPLEXED if not config.tty and call.version >= (1, 42) else RAW
     stream = call.flag("stream")
     container.emit("attach")
-    started = container.expect_attach() if stream else None
+    started = container.waiters.expect_attach(container.handle is not None) if stream else None
     try:
         async with hijack(call.request, call.headers, media) as (raw, response):
             try:
@@ -57,15 +57,15 @@ async def attach(call: Call) -> web.StreamResponse:
                 log.debug("the client attached to %s has gone", container.name)
     finally:
         if started is not None:
-            container.attach_done(started)
+            started.cancel()
     return response
 
 
 async def _history(call: Call, container: Container, raw: RawStream) -> None:
-    reader = call.engine.log_reader(container)
+    reader = call.engine.logs.reader(container)
     try:
         selection = selection_of(call, container)
-        view = LogView(selection, call.engine.log_attributes(container))
+        view = LogView(selection, call.engine.logs.attributes(container))
         async for data in stream_logs(container, reader, view, selection, None, follow=False):
             await raw.write(data)
     finally:

@@ -109,7 +109,7 @@ def inspect(engine: Engine, container: Container, *, size: bool = False) -> dict
         "ResolvConfPath": str(rootfs.etc.resolv_conf),
         "HostnamePath": str(rootfs.etc.hostname),
         "HostsPath": str(rootfs.etc.hosts),
-        "LogPath": engine.log_path(container),
+        "LogPath": engine.logs.path(container),
         "Name": container.name,
         "RestartCount": container.state.restarts,
         "Driver": "overlay2",

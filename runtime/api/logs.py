@@ -39,11 +39,11 @@ async def logs(call: Call) -> web.StreamResponse:
     if not (selection.stdout or selection.stderr):
         raise BadRequest("Bad parameters: you must choose at least one stream")
     tail = _tail(call.text("tail", "all"))
-    reader = call.engine.log_reader(container)
+    reader = call.engine.logs.reader(container)
     try:
         response = call.stream(MULTIPLEXED if selection.framed and call.version >= (1, 42) else RAW)
         await response.prepare(call.request)
-        view = LogView(selection, call.engine.log_attributes(container))
+        view = LogView(selection, call.engine.logs.attributes(container))
         follow = call.flag("follow")
         async for data in stream_logs(container, reader, view, selection, tail, follow=follow):
             await response.write(data)

@@ -94,7 +94,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": engine.log_driver_names(),
+            "Log": list(engine.logs.drivers()),
         },
         "MemoryLimit": True,
         "SwapLimit": True,
