@@ -1,0 +1,266 @@
+"""Discovery on a real Docker Engine, and on a socket that answers badly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from collector.container import Container
+from collector.discovery.engine_api import EngineDiscovery
+from collector.discovery.registry import Containers
+from collector.sampler import Sampler
+
+
+class Following:
+    """A registry that follows an engine, and the events it told."""
+
+    def __init__(self, socket: Path) -> None:
+        self.containers = Containers()
+        self.discovery = EngineDiscovery(socket, self.containers, max_wait=0.2)
+        self.heard: list[tuple[str, str, str]] = []
+        self.containers.subscribe(lambda event, c: self.heard.append((event, c.name, c.state)))
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def named(self, name: str) -> Container:
+        found = self.containers.get(name)
+        assert found is not None
+        return found
+
+
+@contextlib.asynccontextmanager
+async def following(socket: Path) -> AsyncIterator[Following]:
+    follow = Following(socket)
+    task = asyncio.create_task(follow.discovery.run())
+    try:
+        await follow.until(lambda: follow.discovery.connected)
+        yield follow
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def run(dockerd: Any, name: str, *more: str) -> str:
+    return str(dockerd.docker("run", "-d", "--network", "none", "--name", name, *more).stdout.strip())
+
+
+def test_the_life_of_a_container(dockerd: Any) -> None:
+    async def scenario() -> None:
+        run(
+            dockerd, "before", "-l", "a.b=c", "-m", "64m", "--log-opt", "max-size=1m", "bb:1", "sleep", "1000"
+        )
+        async with following(dockerd.socket) as follow:
+            assert follow.discovery.engine == "docker"
+            before = follow.named("before")
+            assert (before.state, before.image, before.network_mode) == ("running", "bb:1", "none")
+            assert before.cgroup == f"/docker/{before.id}"
+            assert Path(f"/proc/{before.pid}/comm").read_text() == "sleep\n"
+            assert (before.labels, before.memory_limit_bytes) == ({"a.b": "c"}, 64 << 20)
+            assert before.log.driver == "json-file"
+            assert before.log.options == {"max-size": "1m"}
+            assert Path(before.log.path).exists()
+            identity = await asyncio.to_thread(run, dockerd, "later", "bb:1", "sleep", "1000")
+            await follow.until(lambda: follow.containers.get(identity))
+            await follow.until(lambda: follow.named("later").state == "running")
+            for command, state in (("pause", "paused"), ("unpause", "running"), ("kill", "exited")):
+                await asyncio.to_thread(dockerd.docker, command, "later")
+                await follow.until(lambda state=state: follow.named("later").state == state)
+            assert (follow.named("later").exit_code, follow.named("later").pid) == (137, 0)
+            await asyncio.to_thread(dockerd.docker, "start", "later")
+            await follow.until(lambda: follow.named("later").state == "running")
+            assert follow.named("later").exit_code is None
+            await asyncio.to_thread(dockerd.docker, "rename", "later", "renamed")
+            await follow.until(lambda: follow.named(identity).name == "renamed")
+            await asyncio.to_thread(dockerd.docker, "rm", "-f", "renamed")
+            await follow.until(lambda: ("removed", "renamed", "exited") in follow.heard)
+            assert [container.name for container in follow.containers.all()] == ["before"]
+
+    asyncio.run(scenario())
+
+
+def test_a_container_of_a_moment_is_known_with_its_exit_code_and_its_cpu(dockerd: Any) -> None:
+    async def scenario() -> None:
+        async with following(dockerd.socket) as follow:
+            sampler = Sampler(follow.containers)
+            sampling = asyncio.create_task(sampler.run())
+            burn = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 7"
+            await asyncio.to_thread(
+                dockerd.docker,
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--name",
+                "brief",
+                "bb:1",
+                "sh",
+                "-c",
+                burn,
+                check=False,
+            )
+            await follow.until(lambda: ("removed", "brief", "exited") in follow.heard)
+            brief = follow.named("brief")
+            assert (brief.exit_code, brief.state, brief.image) == (7, "exited", "bb:1")
+            assert brief.started_ns < brief.finished_ns
+            sample = sampler.latest(brief.id)
+            assert sample is not None
+            assert sample.cpu is not None
+            assert sample.cpu.usage_seconds > 0.01
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+            sampler.close()
+
+    asyncio.run(scenario())
+
+
+def test_restarts_and_health(dockerd: Any) -> None:
+    async def scenario() -> None:
+        async with following(dockerd.socket) as follow:
+            await asyncio.to_thread(
+                run, dockerd, "again", "--restart", "on-failure:2", "bb:1", "sh", "-c", "exit 1"
+            )
+            await follow.until(
+                lambda: (
+                    (found := follow.containers.get("again"))
+                    and (found.restarts, found.state) == (2, "exited")
+                )
+            )
+            health = ("--health-cmd", "true", "--health-interval", "200ms")
+            await asyncio.to_thread(run, dockerd, "well", *health, "bb:1", "sleep", "1000")
+            await follow.until(
+                lambda: (found := follow.containers.get("well")) is not None and found.health == "healthy"
+            )
+
+    asyncio.run(scenario())
+
+
+def test_an_oom_kill_is_known_by_engine_and_kernel(dockerd: Any) -> None:
+    async def scenario() -> None:
+        async with following(dockerd.socket) as follow:
+            sampler = Sampler(follow.containers)
+            sampling = asyncio.create_task(sampler.run())
+            eat = "a=x; while true; do a=$a$a; done"
+            await asyncio.to_thread(
+                run, dockerd, "eater", "-m", "20m", "--memory-swap", "20m", "bb:1", "sh", "-c", eat
+            )
+            await follow.until(
+                lambda: (
+                    (found := follow.containers.get("eater")) is not None
+                    and found.oom_killed
+                    and not found.pid
+                )
+            )
+            sample = sampler.latest(follow.named("eater").id)
+            assert sample is not None
+            assert sample.memory is not None
+            assert (sample.memory.oom_kills, follow.named("eater").exit_code) == (1, 137)
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+            sampler.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_happens_while_the_engine_is_away_is_made_up_for(dockerd: Any) -> None:
+    async def scenario() -> None:
+        run(dockerd, "stays", "bb:1", "sleep", "1000")
+        async with following(dockerd.socket) as follow:
+            pid = follow.named("stays").pid
+            await asyncio.to_thread(dockerd.stop)
+            await follow.until(lambda: not follow.discovery.connected)
+            assert follow.named("stays").pid == pid  # it runs on, and is known on
+            await asyncio.to_thread(dockerd.start)
+            await asyncio.to_thread(dockerd.docker, "rm", "-f", "stays")
+            await follow.until(lambda: not follow.containers.all())
+            await follow.until(lambda: follow.discovery.connections >= 2)
+            assert follow.discovery.failures["connect"] >= 1
+
+    asyncio.run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def pretended(**answers: Any) -> AsyncIterator[Path]:
+    """A socket with an engine of ours to make mistakes a real one cannot be made to make."""
+    app = web.Application()
+
+    async def version(request: web.Request) -> web.Response:
+        return web.json_response({"Platform": {"Name": "Taffrail"}})
+
+    async def listed(request: web.Request) -> web.Response:
+        return web.json_response(answers.get("list", []))
+
+    async def inspect(request: web.Request) -> web.Response:
+        answer = answers["inspect"].get(request.match_info["id"])
+        return web.json_response(answer) if answer else web.json_response({"message": "no"}, status=404)
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in answers.get("events", ()):
+            await response.write(piece)
+        await asyncio.sleep(0 if answers.get("hang_up") else 3600)
+        return response
+
+    app.router.add_get("/version", version)
+    app.router.add_get("/containers/json", listed)
+    app.router.add_get("/containers/{id}/json", inspect)
+    app.router.add_get("/events", events)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfe") as directory:
+        socket = Path(directory) / "s"
+        await web.UnixSite(runner, str(socket)).start()
+        try:
+            yield socket
+        finally:
+            await runner.cleanup()
+
+
+def test_bad_answers_are_counted_and_cost_the_others_nothing() -> None:
+    good = {"Id": "1" * 64, "Name": "/good", "State": {"Status": "exited", "ExitCode": 1}}
+    die = b'{"Type":"container","Action":"die","Actor":{"ID":"%s","Attributes":{"name":"gone","exitCode":"9"}}}\n'
+
+    async def scenario() -> None:
+        answers = {
+            "list": [{"Id": "0" * 64}, {"Id": "1" * 64}, {"Id": "2" * 64}],
+            "inspect": {"0" * 64: {"Id": "0" * 64}, "1" * 64: good},
+            "events": [b"nonsense\n", die[:30], die[30:] % (b"3" * 64)],  # one event in two pieces
+        }
+        async with pretended(**answers) as socket, following(socket) as follow:
+            await follow.until(lambda: follow.containers.get("gone"))
+            assert follow.discovery.engine == "taffrail"
+            assert (follow.named("gone").exit_code, follow.named("good").exit_code) == (9, 1)
+            assert follow.discovery.failures == {"inspect": 1, "event": 1}
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_hangs_up_is_followed_again() -> None:
+    async def scenario() -> None:
+        async with pretended(inspect={}, hang_up=True) as socket, following(socket) as follow:
+            await follow.until(lambda: follow.discovery.connections >= 3)
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfe") as directory:
+            follow = Following(Path(directory) / "s")
+            task = asyncio.create_task(follow.discovery.run())
+            await follow.until(lambda: follow.discovery.failures.get("connect", 0) >= 3)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert caplog.text.count("cannot follow the engine at") == 1  # told once, not at every attempt
