@@ -83,6 +83,7 @@ class JsonFileDriver:
         check_known(self.name, options, EXTRA_OPTIONS | {"max-size", "max-file", "compress"})
         Rotation.parse(options)
         check_tag(options.get("tag", ""))
+        extra_attributes(Info("", "", "", "", (), 0, Path(), options=options))  # compiles the patterns
 
     def journal(self, info: Info) -> JsonFileJournal:
         """Open (or make) the container's log file for writing."""
@@ -159,9 +160,7 @@ class JsonFileJournal:
         )
         self._log.save()
         if self._size - self._log.index.samples[-1].offset >= SAMPLE_BYTES:
-            self._log.index.append(
-                Sample(state.generation, self._log.inode, state.base, state.lines, state.high_ns)
-            )
+            self._add_sample()
         return Position(state.generation, self._size)
 
     def give_up(self, mark: Mark) -> None:
@@ -232,6 +231,15 @@ class JsonFileJournal:
             bytes=state.bytes + source,
             high_ns=max(state.high_ns, block.last_ns) if data else state.high_ns,
         )
+
+    def _add_sample(self) -> None:
+        state = self._log.state
+        sample = Sample(state.generation, self._log.inode, state.base, state.lines, state.high_ns)
+        try:
+            self._log.index.append(sample)
+        except OSError as error:
+            # Not a loss: the block is in, and a search reads farther until a later block succeeds in this.
+            _log.warning("adding to the index of log file %s failed: %s", self._names.path, error)
 
     def _rotate(self) -> None:
         """Begin the next generation. After a kill in between, recovery finishes or repeats it."""

@@ -84,7 +84,7 @@ class Encoder:
             return block.data
         data = block.data
         end = b'","stream":"%s",%s"time":"%s"}\n' % (
-            block.stream.text.encode(),
+            _STREAM_TEXT[block.stream],
             self._attrs,
             format_time(block.first_ns),
         )
@@ -250,6 +250,7 @@ def _parse_second(second: bytes, zone: bytes) -> int:
 # --- reading -------------------------------------------------------------------------------------------
 
 _REST = re.compile(rb'(stdout|stderr|)",(?:"attrs":(\{.*\}),)?"time":"([^"\\]+)"\}')
+_STREAM_TEXT = {stream: stream.text.encode() for stream in Stream}
 _STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR, b"": Stream.MIXED}
 _TIME_FIELD = b',"time":"'
 _TAIL = len(_TIME_FIELD) + len("2026-11-20T19:43:32.003026721Z") + len('"}')

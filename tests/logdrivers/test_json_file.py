@@ -16,6 +16,7 @@ import pytest
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file as codec
 from logdrivers.driver import Info, OptionError
+from logdrivers.generations import IndexWriter, Sample
 from logdrivers.journal import Mark, Position
 from logdrivers.json_file import JsonFileDriver, JsonFileJournal, log_path
 
@@ -91,6 +92,10 @@ def test_records_and_attributes_are_dockers(tmp_path: Path) -> None:
             "compress cannot be true when max-file is less than 2 or max-size is not set",
         ),
         ({"compress": "maybe"}, 'strconv.ParseBool: parsing "maybe": invalid syntax'),
+        (
+            {"labels_regex": "("},
+            'labels-regex: cannot compile "(": missing ), unterminated subpattern at position 0',
+        ),
         ({"max_sice": "1"}, "unknown log opt 'max-sice' for json-file log driver"),
     ],
 )
@@ -208,6 +213,28 @@ def small_disk() -> Iterator[Path]:
     finally:
         subprocess.run(["umount", directory], check=True)
         directory.rmdir()
+
+
+def test_an_index_that_cannot_grow_does_not_fail_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = info_for(tmp_path)
+    journal = DRIVER.journal(info)
+    large = block_of(*("x" * 1000 for _ in range(1200)))
+    with monkeypatch.context() as patch:
+
+        def full(self: IndexWriter, sample: Sample) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(IndexWriter, "append", full)
+        journal.append(large, Mark(1, 0))
+    journal.append(large, Mark(2, 0))
+    journal.append(numbered(0, 1), Mark(3, 0))
+    reader = DRIVER.reader(info)
+    assert reader.end_line() == journal.written()[0] == 2401
+    assert [entry.first_line for entry in reader.read(reader.tail(1)).entries] == [2400]
+    journal.close()
+    reader.close()
 
 
 def append_until_full(journal: JsonFileJournal) -> int:
