@@ -179,6 +179,8 @@ class EngineProcess:
                 self.remove_all()
                 assert self.stop() == 0, self.log()
         finally:
+            if self.process is not None and self.process.poll() is None:
+                self.kill()
             asyncio.run(TemplateClient(self.root / "r" / "engine" / "shims").shutdown())
             networks = Networks(
                 self.state / "network",
