@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from runtime.adoption import adopt_all
+from runtime.block_accounting import count_block_io
 from runtime.config import ContainerConfig, FieldError
 from runtime.container import Container
 from runtime.container_logs import ContainerLogs
@@ -75,6 +76,7 @@ class Engine:
         self.id = _engine_id(options.state_dir)
         self.host_name = os.uname().nodename
         self.capacity = Capacity.probe(options.sys / "fs/cgroup")
+        count_block_io(options.sys, options.cgroup_parent)
         self.machine_memory = _machine_memory(options.proc)
         self.directories = ContainerDirectories(options.state_dir / "containers")
         self.images = ImageStore(options.state_dir / "image")

@@ -1,0 +1,151 @@
+"""A real Prometheus scrapes the agent: the dashboard's every query has data, the rules evaluate, numbers are right."""
+
+import json
+import re
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dashboards.grafana.docker_and_system import DASHBOARD, FILE
+
+RULES = FILE.parent.parent / "alerts" / "containers.yml"
+#: Panels that have nothing to show until something bad happens.
+QUIET = {"Out-of-memory kills, 1 h"}
+
+
+class Prometheus:
+    """A server on a free port that scrapes one target every second."""
+
+    def __init__(self, directory: Path, target: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": "taffrail", "static_configs": [{"targets": [target]}]}],
+        }
+        (directory / "prometheus.yml").write_text(json.dumps(config))
+        with (directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={directory}/prometheus.yml",
+                    f"--storage.tsdb.path={directory}/data",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str, **query: str) -> dict:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{query}: {error.read().decode()}") from None
+        except OSError:
+            return {"result": [], "groups": []}
+
+    def query(self, expr: str) -> list[dict]:
+        return self.get("query", query=expr)["result"]
+
+    def value(self, expr: str) -> float:
+        (series,) = self.query(expr)
+        return float(series["value"][1])
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+@pytest.fixture
+def prometheus(taffrail, image: str, tmp_path: Path, eventually: Callable[..., None]) -> Iterator[Prometheus]:
+    taffrail.up()
+    taffrail.import_image(image)
+    burner = "while true; do :; done"
+    writer = "while true; do echo hello; dd if=/dev/zero of=/x bs=64k count=4 conv=fsync 2>/dev/null; sleep 0.2; done"
+    taffrail.docker(
+        "run", "-d", "--name", "burner", "--cpus", "0.5", "-l", "env=prod", image, "sh", "-c", burner
+    )
+    taffrail.docker("run", "-d", "--name", "writer", "-m", "64m", "-l", "env=test", image, "sh", "-c", writer)
+    server = Prometheus(tmp_path, taffrail.address("http"))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def test_every_panel_has_data_and_every_rule_evaluates(prometheus: Prometheus, eventually) -> None:
+    eventually(
+        lambda: prometheus.query('rate(container_cpu_usage_seconds_total{name="burner"}[10s])'), "two scrapes"
+    )
+    fill = {"$host": ".*", "$container": ".*", "$__rate_interval": "15s"}
+    for row in DASHBOARD.rows:
+        for panel in row.panels:
+            for target in panel.targets:
+                expr = target.expr
+                for name, value in fill.items():
+                    expr = expr.replace(name, value)
+                if panel.title not in QUIET:
+                    eventually(lambda expr=expr: prometheus.query(expr), f"{panel.title}: {expr}")
+    for variable in DASHBOARD.variables:
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable.query)
+        assert match is not None
+        selector = match[1].replace("$host", ".*")
+        assert prometheus.get("series", **{"match[]": selector}), variable.query
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) >= 12
+    eventually(
+        lambda: all(
+            rule["health"] == "ok" for group in prometheus.get("rules")["groups"] for rule in group["rules"]
+        ),
+        "every rule evaluated",
+    )
+
+
+def test_known_loads_have_their_numbers(prometheus: Prometheus, taffrail, eventually) -> None:
+    busy = 'rate(container_cpu_usage_seconds_total{name="burner"}[20s])'
+    eventually(
+        lambda: prometheus.query('count_over_time(container_last_seen{name="burner"}[20s]) >= 18'),
+        "20 scrapes",
+    )
+    assert prometheus.value(busy) == pytest.approx(0.5, rel=0.15)
+    throttled = (
+        'rate(container_cpu_cfs_throttled_periods_total{name="burner"}[20s])'
+        ' / rate(container_cpu_cfs_periods_total{name="burner"}[20s])'
+    )
+    assert prometheus.value(throttled) > 0.8
+    assert prometheus.value('container_spec_memory_limit_bytes{name="writer"}') == 64 * 1024 * 1024
+    usage = prometheus.value('avg(container_memory_usage_bytes{name="writer"})')
+    assert 0 < usage <= 64 * 1024 * 1024
+    both = prometheus.value('sum(container_memory_usage_bytes{image="test/busybox:1"})')
+    assert both > usage
+    lines = 'rate(taffrail_log_written_lines_total{name="writer"}[20s])'
+    assert prometheus.value(lines) == pytest.approx(4.5, abs=1.5)
+    assert not prometheus.query('container_network_receive_bytes_total{name="burner",interface="lo"}')
+
+
+def test_a_container_that_ends_leaves_its_last_numbers_and_its_exit_code(
+    prometheus: Prometheus, taffrail, eventually, image
+) -> None:
+    taffrail.docker(
+        "run",
+        "--name",
+        "short",
+        image,
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; exit 7",
+        check=False,
+    )
+    eventually(lambda: prometheus.query('container_exit_code{name="short"} == 7'), "the exit code")
+    assert prometheus.value('container_cpu_usage_seconds_total{name="short"}') > 0
+    assert not prometheus.query('container_memory_usage_bytes{name="short"}')
