@@ -96,8 +96,10 @@ class ApiServer:
         except (EngineError, FieldError) as error:
             failed = error if isinstance(error, EngineError) else BadRequest(str(error))
             response = self._error(request, failed.status, failed.message)
-        except ConnectionError:
-            raise  # the client has gone; there is nobody to answer
+        except ConnectionError as error:
+            log.debug("%s %s: the client has gone: %s", request.method, request.path, error)
+            response = web.Response()  # nobody to answer
+            response.force_close()
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
             response = self._error(request, 500, f"{type(error).__name__}: {error}")

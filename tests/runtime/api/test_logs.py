@@ -64,7 +64,7 @@ def test_follow_from_a_tail_shows_what_comes(engine: EngineProcess, names: Names
     with engine.popen("logs", "-f", "--tail", "1", name, stdout=subprocess.PIPE) as follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == b"5\n"
-        engine.docker("exec", name, "touch", "/go")
+        engine.docker("exec", name, "touch", "/go", check=False)  # it may not outlive the container
         assert follower.communicate(timeout=30)[0] == b"after\n"
         assert follower.returncode == 0
 
