@@ -23,9 +23,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(str(self._path))
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
 
 
 class AgentClient:
@@ -46,9 +51,10 @@ class AgentClient:
         target = f"{path}?{urlencode(query)}" if query else path
         data = None if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
-        connection.request(
-            method, target, body=data, headers={"Content-Type": kind} if data is not None else {}
-        )
+        headers = {"Connection": "close"}  # one request each: the answer's end closes the socket
+        if data is not None:
+            headers["Content-Type"] = kind
+        connection.request(method, target, body=data, headers=headers)
         answer = connection.getresponse()
         if answer.status >= 400:
             text = answer.read()
