@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from collector.levels import LEVEL_KEYS, Level, level_of_number, level_of_text, level_of_word
+from collector.levels import LEVEL_KEYS, NUMBER_KEYS, Level, level_of_number, level_of_text, level_of_word
 from collector.sink import Source
 
 __all__ = ["ACCESS_FIELDS", "SOURCE_FIELDS", "is_source_field", "line_field", "line_level", "source_field"]
@@ -89,7 +89,9 @@ def line_level(line: bytes, attrs: Mapping[str, str]) -> Level | None:
     for key in LEVEL_KEYS:
         value = line_field(line, attrs, key)
         if value is not None:
-            level = level_of_number(int(value)) if value.isdecimal() else level_of_word(value)
+            level = level_of_word(value)
+            if level is None and key in NUMBER_KEYS and value.isdecimal():
+                level = level_of_number(int(value))
             if level is not None:
                 return level
     return level_of_text(line)

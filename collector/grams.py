@@ -2,8 +2,8 @@
 
 It answers "cannot be in here" for any substring of four bytes or more, in either case. Bytes are folded
 (``needs.fold``), each gram hashes to 16 bits, of which a filter keeps the highest: as many as leave it at
-most half full, so that a gram that is absent is taken for present with a probability of a quarter to a half,
-and a needle of ten characters (seven grams) about once in a thousand chunks.
+most a quarter full (3 % of the raw bytes). A gram that is absent is taken for present with a probability of
+an eighth to a quarter, all seven of an absent needle of ten characters about once in 20,000 chunks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def build(folded: bytes) -> tuple[int, bytes]:
             if len(pairs) > 1:
                 table[_hash(pairs).astype(np.intp)] = True
     present = int(np.count_nonzero(table))
-    log2 = min(MAX_LOG2, max(_MIN_LOG2, (2 * present - 1).bit_length()))
+    log2 = min(MAX_LOG2, max(_MIN_LOG2, (4 * present - 1).bit_length()))
     for _ in range(MAX_LOG2 - log2):
         table = np.logical_or(table[0::2], table[1::2])
     return log2, np.packbits(table, bitorder="little").tobytes()

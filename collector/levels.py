@@ -9,7 +9,15 @@ import enum
 import re
 from typing import Final
 
-__all__ = ["ALIASES", "LEVEL_KEYS", "Level", "level_of_number", "level_of_text", "level_of_word"]
+__all__ = [
+    "ALIASES",
+    "LEVEL_KEYS",
+    "NUMBER_KEYS",
+    "Level",
+    "level_of_number",
+    "level_of_text",
+    "level_of_word",
+]
 
 
 class Level(enum.IntEnum):
@@ -52,6 +60,9 @@ LEVEL_KEYS: Final = (
     "severity_text",
     "@l",
 )
+
+#: Those among them that may hold a number (syslog's, or that of Node's loggers).
+NUMBER_KEYS: Final = ("level", "severity")
 
 #: RFC 5424: 0 emergency … 7 debug.
 _SYSLOG: Final = (

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from collector.fields import ACCESS_FIELDS, is_source_field
-from collector.levels import ALIASES, LEVEL_KEYS, Level
+from collector.levels import ALIASES, NUMBER_KEYS, Level
 from collector.query import And, Compare, Equals, Exists, Field, Node, Or, Regex, Text, Wildcard
 
 __all__ = ["Clause", "fold", "needs"]
@@ -110,7 +110,9 @@ _VALUE_RUN: Final = re.compile(r"[A-Za-z0-9 _.:,;=@+*()\[\]{}#%!?~|^$'-]+")
 def _field_clauses(name: str, test: object) -> list[Clause]:
     if name == "level":
         return _level_clauses(test)
-    found = [] if name in ACCESS_FIELDS else _literal(name.rpartition(".")[2])
+    found = _status(test) if name == "status" else []
+    if name not in ACCESS_FIELDS:
+        found += _literal(name.rpartition(".")[2])
     match test:
         case Equals(value):
             found += _literal(value)
@@ -120,6 +122,19 @@ def _field_clauses(name: str, test: object) -> list[Clause]:
         case Exists() | Compare() | Regex():
             pass
     return found
+
+
+def _status(test: object) -> list[Clause]:
+    """A status is a key's value, or stands behind the quoted request in the combined log format."""
+    match test:
+        case Equals(value):
+            starts = {value}
+        case Compare(operator, value):
+            wanted = [n for n in range(100, 1000) if _compare(n, operator, float(value))]
+            starts = {str(n)[0] for n in wanted}
+        case _:
+            return []
+    return [Clause(frozenset((b"status", *(fold(f'" {start}'.encode()) for start in starts))))]
 
 
 def _literal(text: str) -> list[Clause]:
@@ -137,8 +152,9 @@ def _level_clauses(test: object) -> list[Clause]:
             return []
     words = {word.encode() for level in levels for word in ALIASES[level]}
     short = {word for word in words if not any(other in word for other in words if other != word)}
-    keys = {key.encode() for key in LEVEL_KEYS if key != "log.level" and key != "loglevel"}  # hold "level"
-    return [Clause(frozenset(map(fold, short | keys)))] if levels else []
+    literals = {*map(fold, short), *(fold(key.encode()) for key in NUMBER_KEYS)}
+    least = {one for one in literals if not any(other in one for other in literals if other != one)}
+    return [Clause(frozenset(least))] if levels else []
 
 
 def _compare(left: float, operator: str, right: float) -> bool:

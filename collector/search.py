@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from collector.classes import class_run, line_indexes, literal_run, places_of, scan_classes
 from collector.matching import for_source, select
 from collector.needs import Clause, fold, needs
 from collector.query import All, And, Node, Query, Regex
@@ -28,6 +30,8 @@ from logdrivers.block import Stream
 __all__ = ["TIME_LIMIT_SECONDS", "Hit", "Plan", "Plans", "SearchError", "Searchable", "Unit", "search"]
 
 TIME_LIMIT_SECONDS: Final = 30.0
+#: From this strength on a clause is looked for before an expression is tried: two characters and more.
+_STRONG: Final = 2 * 8 - 4
 
 
 class SearchError(Exception):
@@ -240,15 +244,29 @@ class _Search:
     def _candidates(self, chunk: Chunk, plan: Plan) -> list[int] | None:
         """Lines that may match, rising; None for all."""
         clauses = [clause for clause in plan.clauses if not (clause.anywhere and chunk.has_attrs)]
-        if clauses:
+        if clauses and clauses[0].strength >= _STRONG:
             return scan(chunk.text, clauses)
         for node in plan.node.terms if isinstance(plan.node, And) else (plan.node,):
-            if isinstance(node, Regex) and not spans_lines(node):
-                text = chunk.plain_text()
-                if text is not None:
-                    found: list[int] = self._regex.scan(node, text).tolist()
-                    return found
-        return None
+            if isinstance(node, Regex) and (found := self._scan_regex(chunk, node)) is not None:
+                return found
+        return scan(chunk.text, clauses) if clauses else None
+
+    def _scan_regex(self, chunk: Chunk, regex: Regex) -> list[int] | None:
+        """Lines of a chunk that an expression may match; None if they have to be tested one by one."""
+        run = class_run(regex)
+        if run is not None and run.unescaped and chunk.text.isascii():
+            return scan_classes(chunk.text, run)
+        if run is None and spans_lines(regex):
+            return None
+        text = chunk.plain_text()
+        if text is None:
+            return None
+        if run is not None and text.isascii():
+            return scan_classes(text, run)
+        if spans_lines(regex):
+            return None
+        found: list[int] = self._regex.scan(regex, text).tolist()
+        return found
 
     def _open_row(self, what: _RowOf) -> None:
         chunk = what.chunk
@@ -280,28 +298,17 @@ def _by_row(chunk: Chunk, candidates: list[int]) -> list[tuple[int, list[int]]]:
 
 #: Fewer candidates than this are decoded and tested rather than looked for by a second literal.
 _FEW: Final = 32
+#: From so many literals of one length on, one pass over the sets of their characters is cheaper than one each.
+_MANY: Final = 3
+_RUN_LENGTH: Final = 8
 
 
 def scan(text: bytes, clauses: Sequence[Clause]) -> list[int]:
     """Indexes of the lines of ``text`` that hold a literal of each clause, or a superset of them."""
     folded = fold(text)
-    if any(all(literal not in folded for literal in clause.literals) for clause in clauses):
-        return []
-    newlines: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     found: list[int] | None = None
     for clause in clauses:
-        ends: set[int] = set()
-        for literal in clause.literals:
-            at = folded.find(literal)
-            while at >= 0:
-                end = text.find(b"\n", at)
-                if end < 0:
-                    end = len(text)
-                ends.add(end)
-                at = folded.find(literal, end + 1)
-        if newlines is None:
-            newlines = np.flatnonzero(np.frombuffer(text, np.uint8) == 10)
-        lines: list[int] = np.searchsorted(newlines, sorted(ends)).tolist()
+        lines = line_indexes(text, _places(text, folded, clause.literals))
         if found is None:
             found = lines
         else:
@@ -310,3 +317,23 @@ def scan(text: bytes, clauses: Sequence[Clause]) -> list[int]:
         if len(found) < _FEW:
             break
     return found or []
+
+
+def _places(text: bytes, folded: bytes, literals: frozenset[bytes]) -> npt.NDArray[np.int64]:
+    """Where one of the literals is: every line that holds one has a place."""
+    by_length: dict[int, list[bytes]] = {}
+    for literal in literals:
+        by_length.setdefault(len(literal), []).append(literal)
+    parts: list[npt.NDArray[np.int64]] = []
+    for length, same in by_length.items():
+        if len(same) >= _MANY and 1 < length <= _RUN_LENGTH:
+            parts.append(places_of(folded, literal_run(frozenset(same))))
+            continue
+        for literal in same:
+            places, at = [], folded.find(literal)
+            while at >= 0:
+                places.append(at)
+                at = text.find(b"\n", at)
+                at = folded.find(literal, at + 1) if at >= 0 else at
+            parts.append(np.array(places, np.int64))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -8,13 +8,11 @@ is ``search.py``, an exporter's place is ``cursor.py``. Always: written = held +
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +24,16 @@ from collector.retention import Victim, choose
 from collector.roots import Roots
 from collector.search import TIME_LIMIT_SECONDS, Hit, Searchable, search
 from collector.segments.catalog import Catalog, CursorRow, Removal
-from collector.segments.frames import count_newlines, encode_extra, pack_header
-from collector.segments.opening import Opened, Segment, open_segments
+from collector.segments.frames import check_block, encode_extra, pack_header
+from collector.segments.lock import StoreLocked, take_lock
+from collector.segments.opening import Opened, Segment, boot_id, open_segments, require_catalog
 from collector.segments.raw import RawSegment
 from collector.segments.reading import ahead, take
 from collector.segments.sealing import seal
 from collector.segments.windows import RawView, SealedView
 from collector.sink import Source
-from logdrivers.block import Block, Encoding
+from collector.store_counters import CursorCounters, StoreCounters
+from logdrivers.block import Block
 
 __all__ = ["CursorCounters", "Store", "StoreCounters", "StoreLocked"]
 
@@ -50,39 +50,6 @@ _UPKEEP_SECONDS: Final = 10.0
 _COMPRESS_FROM: Final = 512
 #: Fast levels of zstd are negative; this one costs 0.25 µs a line.
 _LEVEL: Final = -3
-
-
-class StoreLocked(OSError):
-    """Another process has the store open."""
-
-
-@dataclass(frozen=True, slots=True)
-class CursorCounters:
-    """Where a cursor is."""
-
-    lag_lines: int
-    lag_bytes: int
-    lost_lines: int  #: lines retention removed before the cursor had them, ever
-
-
-@dataclass(frozen=True, slots=True)
-class StoreCounters:
-    """Totals since the store was made. Bytes are those of blocks before compression, but for ``disk``."""
-
-    written_lines: int
-    written_bytes: int
-    held_lines: int
-    held_bytes: int
-    removed_lines: Mapping[str, int]  #: by cause: ``size``, ``age``
-    removed_bytes: Mapping[str, int]
-    corrupt_lines: int  #: lines whose bytes on the disk were damaged
-    torn_bytes: int  #: bytes of incomplete appends cut off when the store was opened, this time
-    damaged_frames: int  #: frames and chunks found damaged when read, this time
-    disk_bytes: int
-    raw_segments: int
-    sealed_segments: int
-    sealing_cpu_seconds: float  #: this time
-    cursors: Mapping[str, CursorCounters]
 
 
 class Store:
@@ -110,10 +77,11 @@ class Store:
         self._lock = threading.Lock()  # of everything below
         self._compressors = threading.local()
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._lock_fd = _take_lock(directory / "lock")
+        self._lock_fd = take_lock(directory / "lock")
         try:
+            require_catalog(directory)
             self._catalog = Catalog(directory / "catalog.db")
-            self._adopt(open_segments(directory, self._catalog, _boot_id(roots or Roots())))
+            self._adopt(open_segments(directory, self._catalog, boot_id((roots or Roots()).proc)))
         except BaseException:
             os.close(self._lock_fd)
             raise
@@ -149,7 +117,7 @@ class Store:
         Raises OSError (disk full, I/O) with nothing kept, the store usable; ValueError for a block that is
         not what its fields say.
         """
-        _check(block)
+        check_block(block)
         payload, plain = self._compress(block.data)
         extra = encode_extra(checkpoint, block.partial)
         if len(extra) > 0xFFFF:
@@ -399,6 +367,10 @@ class Store:
             self._wake.wait(_UPKEEP_SECONDS)
             self._wake.clear()
             self.maintain()
+            try:
+                self.sync()
+            except OSError as error:
+                log.error("store %s: cannot put the active segment on the disk: %s", self._directory, error)
 
     def _seal(self, segment: RawSegment) -> None:
         started = time.thread_time()
@@ -473,38 +445,3 @@ class Store:
 
 def _by_cause(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
     return {cause: totals.get(prefix + cause, 0) for cause in ("size", "age")}
-
-
-def _check(block: Block) -> None:
-    """Raise ValueError for a block whose count of lines is not that of its data: numbers depend on it."""
-    lines = 1 if block.partial is not None else count_newlines(block.data)
-    if lines != block.lines or (block.partial is None and block.data and block.data[-1:] != b"\n"):
-        raise ValueError(
-            f"block of {block.lines} lines holds {lines} ended by a newline, {len(block.data)} bytes in all"
-        )
-    if block.partial is not None and block.encoding is not Encoding.LINES:
-        raise ValueError("a piece of a longer line is expected in the encoding LINES")
-
-
-def _boot_id(roots: Roots) -> str:
-    """Names this run of the kernel: another one since the last opening means the page cache was lost."""
-    try:
-        return (roots.proc / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError as error:
-        log.warning("cannot read the kernel's boot id, taking every opening for one after a crash: %s", error)
-        return ""
-
-
-def _take_lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
-        os.close(fd)
-        raise StoreLocked(
-            errno.EWOULDBLOCK, f"the store is in use by process {owner or '(unknown)'}", str(path.parent)
-        ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd

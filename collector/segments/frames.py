@@ -28,6 +28,7 @@ __all__ = [
     "Extra",
     "Frame",
     "FrameArray",
+    "check_block",
     "count_newlines",
     "crc32",
     "decode_block",
@@ -86,6 +87,17 @@ def count_newlines(data: bytes) -> int:
     if len(data) < 2048:
         return data.count(b"\n")
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))
+
+
+def check_block(block: Block) -> None:
+    """Raise ValueError for a block whose count of lines is not that of its data: numbers depend on it."""
+    lines = 1 if block.partial is not None else count_newlines(block.data)
+    if lines != block.lines or (block.partial is None and block.data and block.data[-1:] != b"\n"):
+        raise ValueError(
+            f"block of {block.lines} lines holds {lines} ended by a newline, {len(block.data)} bytes in all"
+        )
+    if block.partial is not None and block.encoding is not Encoding.LINES:
+        raise ValueError("a piece of a longer line is expected in the encoding LINES")
 
 
 class Corrupt(ValueError):

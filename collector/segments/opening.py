@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import time
@@ -15,7 +16,7 @@ from collector.segments.raw import RawSegment
 from collector.segments.sealed import SealedSegment
 from collector.sink import Source
 
-__all__ = ["Opened", "Segment", "open_segments"]
+__all__ = ["Opened", "Segment", "boot_id", "open_segments", "require_catalog"]
 
 Segment = RawSegment | SealedSegment
 
@@ -24,6 +25,26 @@ log = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"(\d{16})\.(raw|sealed)")
 #: Numbers of lines a power cut may have taken are not given again: documents made from them may be out.
 _NUMBERS_PASSED_OVER: Final = 1 << 20
+
+
+def boot_id(proc: Path) -> str:
+    """Names this run of the kernel: another one since the last opening means the page cache was lost."""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:
+        log.warning("cannot read the kernel's boot id, taking every opening for one after a crash: %s", error)
+        return ""
+
+
+def require_catalog(directory: Path) -> None:
+    """Raise OSError for a directory with segments and no catalog: nobody could say whose lines they are."""
+    segments = [path.name for path in directory.iterdir() if _NAME.fullmatch(path.name)]
+    if segments and not (directory / "catalog.db").exists():
+        raise OSError(
+            errno.ENOENT,
+            f"catalog.db is missing beside {len(segments)} segments; put it back, or move the segments away",
+            str(directory),
+        )
 
 
 @dataclass(slots=True)

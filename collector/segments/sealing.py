@@ -20,7 +20,7 @@ import zstandard
 
 from collector import grams
 from collector.needs import fold
-from collector.segments.chunk import JOINER, OPENER, Layout, Row
+from collector.segments.chunk import OPENER, Layout, Row
 from collector.segments.frames import Corrupt, Frame, crc32, decode_extra, frames
 from collector.segments.raw import RawSegment
 from collector.segments.sealed import ENTRY, LEDGER, MAGIC, TRAILER, Entry, SealedSegment, Trailer, pack_rows

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import needs
+from collector.classes import class_run, scan_classes
 from collector.fields import line_field, line_level
 from collector.levels import Level
 from collector.matching import for_source, select
@@ -197,6 +198,9 @@ QUERIES = [
     "/^get/i",
     "/[^a-z]\\s7/",
     "/\\bq\\b/",
+    "/[a-z]{5}y? [0-9]{3}$/",
+    "/(?i:l[0o]g[1i]n).[A-Z]/",
+    "/[tT]im(ed|er) [^0-9]ut/i",
     "level:error",
     "level:>=warn",
     "team:a*",
@@ -277,8 +281,9 @@ def decoded(block: Block) -> list[Line]:
         ("/x{0,3}long/", [{b"long"}]),
         ("container:web", []),
         ("code:17x", [{b"code"}, {b"17x"}]),
-        ("status:404", [{b"404"}]),
-        ("status:>=500", []),
+        ("status:404", [{b"404"}, {b"status", b'" 404'}]),
+        ("status:>=500", [{b"status", *(b'" %d' % digit for digit in range(5, 10))}]),
+        ("bytes:>=500", []),
     ],
 )
 def test_what_every_match_must_contain(query: str, literals: list[set[bytes]]) -> None:
@@ -295,6 +300,27 @@ def test_what_every_match_must_contain(query: str, literals: list[set[bytes]]) -
 )
 def test_which_expressions_are_not_run_over_many_lines_at_once(pattern: str, spans: bool) -> None:
     assert spans_lines(Regex(pattern)) is spans
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "lines"),
+    [
+        ("[xyz][0-9]{2}[qj]", b"x1q\nx12q\n\ny99j z", [1, 3]),
+        ("[ab]{3}", b"ab\nabb", [1]),
+        ("[ab]{2,3}x", b"abx\nax\naabx", [0, 2]),
+        ("(?i)[kl]x[0-9]", b"KX1\nkx\nlX2", [0, 2]),
+        ("q[0-9]+z[0-9]{2}", b"q12z44\nq1\nz45", [0, 2]),
+    ],
+)
+def test_lines_with_the_right_characters_in_a_row(pattern: str, text: bytes, lines: list[int]) -> None:
+    run = class_run(Regex(pattern))
+    assert run is not None
+    assert scan_classes(text, run) == lines
+
+
+@pytest.mark.parametrize("pattern", [".*", "[a-z]", "(a|b)", "[^x]{5}", "\\w{3}"])
+def test_expressions_whose_characters_are_too_common_to_scan_for(pattern: str) -> None:
+    assert class_run(Regex(pattern)) is None
 
 
 def test_fields_of_a_line() -> None:

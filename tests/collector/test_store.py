@@ -452,6 +452,16 @@ def test_numbers_are_not_given_again_after_a_power_cut(tmp_path: Path) -> None:
     store.close()
 
 
+def test_segments_without_their_catalog_are_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.append(source(), lines_block([b"x"]))
+    store.close()
+    for path in tmp_path.glob("catalog.db*"):
+        path.unlink()
+    with pytest.raises(OSError, match="is missing beside 1 segments"):
+        open_store(tmp_path)
+
+
 def test_many_threads_append_search_and_seal_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path, segment_bytes=30_000)
     errors: list[BaseException] = []
