@@ -25,7 +25,9 @@ from runtime.exit_status import (
     Waited,
     memory_cgroup,
     oom_kills,
+    wait_status,
 )
+from runtime.leftovers import remove_cgroups
 from runtime.linux import exit_status_of, process_start
 from runtime.runc import Runc, RuncError, failure
 from runtime.shim_spec import ShimSpec
@@ -103,9 +105,7 @@ class ContainerProcess:
             return
         if result is None:
             return
-        exited = result.si_code == os.CLD_EXITED
-        status = result.si_status << 8 if exited else result.si_status
-        waited = Waited(self.init.pid, status, time.time_ns())
+        waited = Waited(self.init.pid, wait_status(result), time.time_ns())
         waited.write(self._spec.run_dir)
         os.waitpid(self.init.pid, 0)
         self.waited = Waited.read(self._spec.run_dir) or waited
@@ -187,6 +187,7 @@ class ContainerProcess:
             self._know(pid, time.time_ns())
             return
         self.delete()
+        remove_cgroups(self._spec.bundle)
         raise StartFailed("the shim was killed while it started the container")
 
     def _recorded(self) -> Waited:

@@ -25,6 +25,7 @@ __all__ = [
     "Waited",
     "memory_cgroup",
     "oom_kills",
+    "wait_status",
     "write_json",
 ]
 
@@ -144,6 +145,11 @@ class Waited:
             number = os.WTERMSIG(self.status)
             return ExitStatus(128 + number, self.finished_ns, oom_killed, number)
         return ExitStatus(os.WEXITSTATUS(self.status), self.finished_ns, oom_killed)
+
+
+def wait_status(result: os.waitid_result) -> int:
+    """``os.waitpid``'s form of what ``os.waitid`` says of a process that has ended."""
+    return result.si_status << 8 if result.si_code == os.CLD_EXITED else result.si_status
 
 
 def memory_cgroup(text: str, sys: Path = Path("/sys")) -> str:

@@ -1,13 +1,12 @@
-"""The few Linux calls that Python's ``os`` lacks: prctl, hole punching, pipe sizes, exit status by pidfd.
+"""The few Linux calls that Python's ``os`` lacks: prctl, bytes in a pipe, exit status by pidfd.
 
 Each is one thin function over libc or one ioctl; every error is an OSError with the kernel's number.
-What they are used for is the business of the spool, the shim and the template.
+What they are used for is the business of the shim and the template.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import struct
@@ -18,9 +17,7 @@ __all__ = [
     "exit_status_of",
     "pipe_pending",
     "process_start",
-    "punch_hole",
     "set_child_subreaper",
-    "set_pipe_size",
     "set_process_name",
     "trim_heap",
 ]
@@ -28,8 +25,6 @@ __all__ = [
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-_FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
-_F_SETPIPE_SZ = 1031
 _FIONREAD = 0x541B
 _SIGKILL = 9
 #: ``_IOWR(0xFF, 11, struct pidfd_info)`` with the 64-byte first version of the structure (linux/pidfd.h).
@@ -38,7 +33,6 @@ _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_INFO_EXIT_CODE_OFFSET = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
@@ -64,30 +58,11 @@ def set_process_name(name: str) -> None:
     _prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
-def punch_hole(fd: int, start: int, length: int) -> None:
-    """Give the pages of ``[start, start + length)`` back without changing the file's size."""
-    if _libc.fallocate(fd, _FALLOC_PUNCH_HOLE_KEEP_SIZE, start, length) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"punch a hole of {length} bytes at {start}: {os.strerror(number)}")
-
-
 def trim_heap() -> None:
     """Give free heap pages back to the kernel (glibc; elsewhere nothing happens)."""
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def set_pipe_size(fd: int, size: int) -> int:
-    """Ask for a pipe of ``size`` bytes, halving until the kernel agrees; returns the size it has."""
-    while size > 65536:
-        try:
-            return fcntl.fcntl(fd, _F_SETPIPE_SZ, size)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EBUSY, errno.ENOMEM):
-                raise
-            size //= 2
-    return 65536
 
 
 def pipe_pending(fd: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from logdrivers.block import Stream
+from logdrivers.driver import OptionError
 from logdrivers.registry import get as get_driver
 from runtime import streams
 from runtime.container_process import ContainerProcess, StartFailed
@@ -26,7 +27,7 @@ from runtime.copier import Copier
 from runtime.exec_session import ExecSessions
 from runtime.exit_status import ExitStatus
 from runtime.linux import set_child_subreaper, set_process_name
-from runtime.messages import TEMPLATE_SOCKET, connect, send
+from runtime.messages import TEMPLATE_SOCKET, connect, encode_line, send
 from runtime.pump import Pump
 from runtime.reactor import READ, Reactor
 from runtime.shim_delivery import ShimDelivery
@@ -61,7 +62,14 @@ def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None,
     set_process_name(f"shim:{spec.container_id[:10]}")
     set_child_subreaper()
     _lock()
-    Shim(spec, control, tty, template_dir).live(mode)
+    try:
+        shim = Shim(spec, control, tty, template_dir)
+    except (OptionError, OSError, ValueError) as error:
+        log.exception("container %s: open its journal", spec.container_id[:12])
+        if mode == "run":  # a successor is tried again, and again
+            control.sendall(encode_line({"event": "failed", "message": str(error)}))
+        return
+    shim.live(mode)
 
 
 def _log_to(run_dir: Path) -> None:

@@ -11,13 +11,15 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from logdrivers.block import Stream
 from runtime import streams
-from runtime.exit_status import ExitStatus
+from runtime.exit_status import ExitStatus, Waited
 from runtime.messages import CONTROL_FRAME, FRAME_HEADER, SHIM_SOCKET, connect, encode_line
+from runtime.orphans import Orphans
 from runtime.runc import Runc, RuncError, failure
 from runtime.shim_spec import ShimSpec
 from runtime.template_client import TemplateClient, TemplateError
@@ -62,7 +64,7 @@ class _Connection:
             raise ShimError(str(answer["error"]))
         return dict(answer)
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
         """Until the peer leaves; then every request that waits fails."""
         try:
             while line := await self.reader.readline():
@@ -88,14 +90,14 @@ class _Connection:
 class ShimHandle:
     """One running (or just ended) container."""
 
-    def __init__(self, spec: ShimSpec, template: TemplateClient) -> None:
+    def __init__(self, spec: ShimSpec, template: TemplateClient, orphans: Orphans) -> None:
         self.spec = spec
         self.pid = 0  #: the container's first process
         self.started_ns = 0
         self.shim_pid = 0
         self.exit_status: ExitStatus | None = None
-        self.on_finished: Callable[[], object] = lambda: None
         self._template = template
+        self._orphans = orphans
         self._connection: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
@@ -195,10 +197,10 @@ class ShimHandle:
             self._started.set_result(None)
         if not self._finished.done():
             self._finished.set_result(status)
-        self.on_finished()
 
     async def hold_again(self) -> None:
-        """Have a new template keep the container's streams."""
+        """The template was replaced: have the new one keep the container's streams."""
+        self._mind_orphans()
         fds = [self._held["tty"]] if "tty" in self._held else []
         await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, fds)
 
@@ -217,6 +219,11 @@ class ShimHandle:
             self._finished.cancel()
 
     # --- inside
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Call back once there is nothing left to close."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _task: call())
 
     async def _until_started(self) -> None:
         try:
@@ -254,9 +261,12 @@ class ShimHandle:
         while not self._finished.done():
             connection = self._connection
             if connection is not None:
-                async for event in connection.events():
-                    attempt = 0
-                    await self._on_event(event)
+                async with contextlib.aclosing(connection.events()) as events:
+                    async for event in events:
+                        if await self._on_event(event):
+                            attempt = 0
+                        if self._finished.done():
+                            break
                 await connection.close()
                 self._connection = None
             if self._finished.done() or (self._started.done() and self._started.exception()):
@@ -275,12 +285,14 @@ class ShimHandle:
             except (TemplateError, OSError) as error:
                 log.error("container %s: fork a shim: %s", self.spec.container_id[:12], error)
 
-    async def _on_event(self, event: dict[str, Any]) -> None:
+    async def _on_event(self, event: dict[str, Any]) -> bool:
+        """Take one event in; whether it says that all is well."""
         match event["event"]:
             case "started":
                 self.pid = event["pid"]
                 self.started_ns = event["started_ns"]
                 self.shim_pid = event["shim_pid"]
+                self._mind_orphans()
                 if not self._started.done():
                     self._started.set_result(None)
                 if self.spec.tty and "tty" not in self._held:
@@ -292,6 +304,14 @@ class ShimHandle:
                     self._started.set_exception(StartError(event["message"]))
                 elif not self._finished.done():
                     log.error("container %s: %s", self.spec.container_id[:12], event["message"])
+                return False
+        return True
+
+    def _mind_orphans(self) -> None:
+        """Shim and container may have become our children; in time we are asked how they ended."""
+        run_dir, pid = self.spec.run_dir, self.pid
+        self._orphans.mind(self.shim_pid)
+        self._orphans.mind(pid, lambda status: Waited(pid, status, time.time_ns()).write(run_dir))
 
     async def _take_terminal(self) -> None:
         """Hold the terminal too, so that shim and template may die at once."""
@@ -338,6 +358,7 @@ class ShimHandle:
                 raise ShimError(str(answer["error"]))
         except BaseException:
             writer.close()
+            await asyncio.sleep(0)
             raise
         return reader, writer, answer
 
@@ -373,10 +394,11 @@ class AttachSession:
                 data = await self._reader.readexactly(length)
                 if stream == CONTROL_FRAME:
                     self.end = json.loads(data)
-                    return
+                    break
                 yield Stream(stream), data
         except (asyncio.IncompleteReadError, ConnectionError):
-            return
+            pass
+        await self.close()
 
     async def write_stdin(self, data: bytes) -> None:
         """Write to stdin; waits while the container does not read."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.linux import set_child_subreaper
 from runtime.messages import SHIM_SOCKET, connect
+from runtime.orphans import Orphans
 from runtime.shim_client import AttachSession, ExecSession, ShimHandle, StartError
 from runtime.shim_spec import ShimSpec
 from runtime.template_client import TemplateClient, TemplateError
@@ -36,7 +37,8 @@ class Shims:
 
     def __init__(self, run_dir: Path) -> None:
         self._template = TemplateClient(run_dir)
-        self._handles: dict[str, ShimHandle] = {}
+        self._orphans = Orphans()
+        self._handles: set[ShimHandle] = set()
 
     async def start(self) -> None:
         """Find the template that runs, or start one. Raises TemplateError."""
@@ -52,7 +54,7 @@ class Shims:
         none of its output is lost; ValueError if it still runs.
         """
         await self._end_last_life(spec)
-        handle = ShimHandle(spec, self._template)
+        handle = ShimHandle(spec, self._template, self._orphans)
         await handle.fork("run")
         return self._keep(handle)
 
@@ -62,7 +64,7 @@ class Shims:
         Its shim may be alive, dead, or done; in the last case ``wait`` returns at once. Raises StartError
         if the container was never started.
         """
-        handle = ShimHandle(spec, self._template)
+        handle = ShimHandle(spec, self._template, self._orphans)
         status = ExitStatus.read(spec.run_dir)
         if status is not None:
             handle.finished(status)
@@ -77,8 +79,9 @@ class Shims:
 
     async def close(self) -> None:
         """Let go; the template, the shims and the containers stay."""
-        handles, self._handles = list(self._handles.values()), {}
-        await asyncio.gather(*(handle.close() for handle in handles))
+        self._template.close()
+        self._orphans.close()
+        await asyncio.gather(*(handle.close() for handle in list(self._handles)))
 
     async def shutdown(self) -> None:
         """Let go and end the template. Shims and containers that run are not ended."""
@@ -86,16 +89,13 @@ class Shims:
         await self._template.shutdown()
 
     def _keep(self, handle: ShimHandle) -> ShimHandle:
-        container_id = handle.spec.container_id
-        self._handles[container_id] = handle
-        handle.on_finished = lambda: self._handles.pop(container_id, None)
-        if handle.exit_status is not None:
-            self._handles.pop(container_id, None)
+        self._handles.add(handle)
+        handle.on_end(lambda: self._handles.discard(handle))
         return handle
 
     async def _hold_again(self) -> None:
         """A new template has to keep the streams of what runs, as the one before it did."""
-        for handle in list(self._handles.values()):
+        for handle in list(self._handles):
             await handle.hold_again()
 
     async def _end_last_life(self, spec: ShimSpec) -> None:

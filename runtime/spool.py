@@ -1,9 +1,7 @@
-"""Where a container's bytes are between its pipe and its journal, so that kill -9 neither loses nor doubles one.
+"""What a shim keeps beside its spools: which bytes are on their way into the journal.
 
-A spool is a sparse file in the run directory whose offsets are the stream's offsets: ``splice`` moves bytes
-out of the pipe and to the end of the file in one system call, so the file's size always says exactly what
-has left the pipe. What the journal holds is punched out again. The ledger beside it is one small record that
-says which bytes are on their way into the journal, so that a successor makes the same block of them again.
+The ledger is one small record, so that a successor of a killed shim makes the same block of the same bytes
+again. The spools themselves are ``logdrivers/spool.py``.
 """
 
 from __future__ import annotations
@@ -14,57 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logdrivers.block import Stream
-from runtime.linux import punch_hole
+from logdrivers.spool import Spool
 
 __all__ = ["Intent", "Ledger", "OpenLine", "Spool"]
-
-_PAGE = 4096
-_RELEASE_STRIDE = 1 << 20
-
-
-class Spool:
-    """The bytes of one stream from ``base`` on. ``end`` is how many have left the pipe so far."""
-
-    def __init__(self, path: Path, base: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.end = os.fstat(self._fd).st_size
-        if self.end < base:
-            os.ftruncate(self._fd, base)
-            self.end = base
-        self._released = 0
-
-    def fill(self, pipe_fd: int, limit: int) -> int | None:
-        """Move up to ``limit`` bytes out of the pipe: how many, 0 at end of file, None if it is empty.
-
-        Raises OSError (no space) with what was not moved still in the pipe.
-        """
-        try:
-            moved = os.splice(pipe_fd, self._fd, limit, offset_dst=self.end, flags=os.SPLICE_F_NONBLOCK)
-        except BlockingIOError:
-            return None
-        self.end += moved
-        return moved
-
-    def read(self, begin: int, end: int) -> bytes:
-        """The bytes ``[begin, end)``, which must have left the pipe and not be released."""
-        data = os.pread(self._fd, end - begin, begin)
-        if len(data) != end - begin:
-            raise OSError(f"spool holds {len(data)} of the {end - begin} bytes at {begin}")
-        return data
-
-    def release(self, upto: int, *, all_pages: bool = False) -> None:
-        """Give back pages before ``upto``, a stride at a time unless ``all_pages``.
-
-        The byte before ``upto`` is kept: it tells whether a line was open there.
-        """
-        stop = (upto - 1) & ~(_PAGE - 1)
-        if stop - self._released >= (_PAGE if all_pages else _RELEASE_STRIDE):
-            punch_hole(self._fd, self._released, stop - self._released)
-            self._released = stop
-
-    def close(self) -> None:
-        """Close the file; it stays for a successor."""
-        os.close(self._fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from runtime.linux import set_pipe_size
+from logdrivers.spool import set_pipe_size
 from runtime.shim_spec import ShimSpec
 
 __all__ = [

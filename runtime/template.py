@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import preload, streams
-from runtime.exit_status import INIT_FILE, PID_FILE, Init, Waited
+from runtime.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
 from runtime.linux import process_start, set_child_subreaper, set_process_name
 from runtime.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim import run_shim
@@ -183,8 +183,7 @@ class Template:
             if result is None:
                 return
             pid = result.si_pid
-            exited = result.si_code == os.CLD_EXITED
-            status = result.si_status << 8 if exited else result.si_status
+            status = wait_status(result)
             shim_of = self._shims.pop(pid, None)
             if shim_of is None:
                 self._record(pid, status)
