@@ -1,0 +1,193 @@
+"""Sampling and exposition: CPU per container and second, and per series, beside docker stats and a client library.
+
+Made cgroups with one sleeping process each, a network namespace and a veth to the host, are sampled whole; the
+peer is dockerd's own stats stream over as many real containers as ``--docker`` says (its processes' CPU is
+counted, told by a mark in their environment), and prometheus-client rendering as many samples with as many labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from bench.drivers import Engine
+from bench.table import Row, print_table
+from collector.cgroup.layout import Layout
+from collector.container import Container
+from collector.discovery.registry import Containers
+from collector.roots import Roots
+from collector.sampler import Sampler
+from exporters.prometheus.exposition import Exposition
+from taffrail.demo import busybox_rootfs
+
+__all__ = ["main", "measure_docker", "measure_ours"]
+
+PASSES = 30
+
+
+@contextlib.contextmanager
+def made_containers(count: int, network: bool) -> Iterator[list[Container]]:
+    """Cgroups on every hierarchy of this host with a sleeping process in each."""
+    layout = Layout.read(Roots())
+    parent = f"/bench-{uuid.uuid4().hex[:8]}"
+    directories: list[Path] = []
+    processes: list[subprocess.Popen[bytes]] = []
+    containers = []
+    try:
+        for controller in ("cpu", "cpuacct", "memory", "pids", "blkio", ""):
+            directory = layout.directory(controller, parent)
+            if directory is not None and directory not in directories:
+                directory.mkdir()
+                directories.append(directory)
+        parents = tuple(directories)
+        for number in range(count):
+            identity = uuid.uuid4().hex * 2
+            sleep = ["sleep", "3600"]
+            process = subprocess.Popen(["unshare", "-n", *sleep] if network else sleep)
+            processes.append(process)
+            for directory in parents:
+                (directory / identity).mkdir()
+                directories.append(directory / identity)
+                (directory / identity / "cgroup.procs").write_text(str(process.pid))
+            if network:
+                while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+                    time.sleep(0.01)
+                link = f"ip link add tb{identity[:8]} type veth peer name eth0 netns {process.pid}"
+                subprocess.run(link.split(), check=True)
+            containers.append(
+                Container(
+                    id=identity,
+                    name=f"service-{number}",
+                    image="registry.example/team/service:1.2.3",
+                    engine="docker",
+                    pid=process.pid,
+                    cgroup=f"{parent}/{identity}",
+                    network_mode="bridge",
+                    labels={"com.docker.compose.project": "shop", "com.docker.compose.service": f"s{number}"},
+                )
+            )
+        yield containers
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for directory in reversed(directories):
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    for _ in range(500):
+        try:
+            directory.rmdir()
+            return
+        except OSError:
+            time.sleep(0.01)
+
+
+def measure_ours(count: int, network: bool) -> tuple[float, float, int]:
+    """Microseconds of CPU per container of a pass, per series of a page, and how many series there were."""
+    with made_containers(count, network) as made:
+        registry = Containers()
+        sampler = Sampler(registry)
+        page = Exposition(registry, sampler)
+        for container in made:
+            registry.update(container)
+        sampler.sample_all()
+        passes, pages = [], []
+        for _ in range(PASSES):
+            before = time.thread_time()
+            sampler.sample_all()
+            middle = time.thread_time()
+            page.render()
+            passes.append(middle - before)
+            pages.append(time.thread_time() - middle)
+        sampler.close()
+        return (
+            statistics.median(passes) / count * 1e6,
+            statistics.median(pages[1:]) / page.series * 1e6,
+            page.series,
+        )
+
+
+def measure_client_library(series: int) -> float:
+    """Microseconds of CPU per sample of prometheus-client with seven labels."""
+    registry = CollectorRegistry()
+    labels = ("container", "id", "image", "name", "project", "service", "interface")
+    families = [Gauge(f"bench_{number}", "Bench.", labels, registry=registry) for number in range(30)]
+    for number in range(series):
+        families[number % 30].labels(*(f"{label}-{number}" for label in labels)).set(number)
+    times = []
+    for _ in range(5):
+        before = time.thread_time()
+        generate_latest(registry)
+        times.append(time.thread_time() - before)
+    return statistics.median(times) / series * 1e6
+
+
+def measure_docker(count: int, seconds: float) -> float:
+    """Microseconds of CPU of dockerd and containerd per container and second of ``docker stats``."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfb") as directory:
+        root = Path(directory)
+        command = ["dockerd", "--data-root", f"{root}/d", "--exec-root", f"{root}/e", "-p", f"{root}/pid"]
+        command += ["-H", f"unix://{root}/docker.sock", "--iptables=false", "--bridge=none"]
+        with Engine("dockerd", command, root / "docker.sock", root) as engine:
+            engine.docker("import", "-", "bench", stdin=busybox_rootfs())
+            names = [f"stats-{number}" for number in range(count)]
+            for name in names:
+                engine.docker("run", "-d", "--network", "none", "--name", name, "bench", "sleep", "3600")
+            idle_before = engine.settle()
+            time.sleep(seconds)
+            idle = engine.cpu_seconds() - idle_before
+            watch = subprocess.Popen(
+                ["docker", "-H", f"unix://{root}/docker.sock", "stats", *names], stdout=subprocess.DEVNULL
+            )
+            time.sleep(2)
+            before = engine.cpu_seconds()
+            time.sleep(seconds)
+            busy = engine.cpu_seconds() - before
+            watch.kill()  # the command ignores SIGTERM while it waits for a sample
+            watch.wait()
+            engine.docker("rm", "-f", *names)
+            return max(busy - idle, 0) / count / seconds * 1e6
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--containers", type=int, default=200)
+    parser.add_argument("--docker", type=int, default=20, help="containers of the peer, 0 for none")
+    parser.add_argument("--seconds", type=float, default=15)
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("sampling made cgroups needs root")
+    plain, _, _ = measure_ours(options.containers, network=False)
+    whole, series, count = measure_ours(options.containers, network=True)
+    peer = measure_docker(options.docker, options.seconds) if options.docker else None
+    print_table(
+        [
+            Row("sampling a container, cgroups alone", "µs a second", plain, budget=100),
+            Row("sampling a container, network included", "µs a second", whole, "docker stats", peer, 100),
+            Row(
+                f"/metrics, {count} series",
+                "µs a series",
+                series,
+                "prometheus-client",
+                measure_client_library(count),
+                0.7,
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
