@@ -62,7 +62,7 @@ class AgentClient:
                 message = orjson.loads(text)["message"]
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 message = text.decode(errors="replace") or answer.reason
-            raise CommandError(f"{method} {path}: {message}")
+            raise CommandError(message)
         return answer
 
     def get(self, path: str, query: dict[str, str] | None = None) -> bytes:
