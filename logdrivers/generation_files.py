@@ -1,7 +1,7 @@
 """From the number of a generation to its open file, while the writer renames, compresses and removes files.
 
 A file is known by its inode, or by the number in its gzip header; an inode that came back into use belongs to
-its latest generation. What is in the files is ``logdrivers/json_file_reader.py``.
+its latest generation. What is in the files is ``logdrivers/rotated_reader.py``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Protocol
 from isal import igzip
 
 from logdrivers.generations import GenerationIndex, Sample, index_path, survey
+from logdrivers.records import RecordFormat
 from logdrivers.rotated_file import RotatedNames, gzip_extra
 
-__all__ = ["GenerationFiles", "Source", "chunks", "whole_lines"]
+__all__ = ["GenerationFiles", "Source", "chunks", "whole_records"]
 
 _CHUNK = 1 << 18
 _OPEN_FILES = 3
@@ -67,7 +68,8 @@ class _GzipFile:
 class GenerationFiles:
     """The generations of the log at ``path``, of which there are up to ``max_file`` files."""
 
-    def __init__(self, path: Path, max_file: int) -> None:
+    def __init__(self, path: Path, max_file: int, records: RecordFormat) -> None:
+        self._records = records
         self._names = RotatedNames(path, max_file)
         self._index = GenerationIndex(index_path(path))
         self._starts: dict[int, Sample] = {}
@@ -85,7 +87,7 @@ class GenerationFiles:
         if not self._index.samples and self._names.path.exists():
             # Somebody else's log: as it lies now.
             older = [name for _, name in self._names.older()][::-1]
-            self._index.use(survey([*older, self._names.path]))
+            self._index.use(survey([*older, self._names.path], self._records))
             changed = True
         if changed:
             self._take_in()
@@ -180,22 +182,24 @@ class GenerationFiles:
         self._open.clear()
 
 
-def whole_lines(source: Source, offset: int, limit: int | None, max_bytes: int) -> bytes:
-    """Whole lines from ``offset`` on, about ``max_bytes`` of them, at least one if there is one."""
+def whole_records(
+    records: RecordFormat, source: Source, offset: int, limit: int | None, max_bytes: int
+) -> bytes:
+    """Whole records from ``offset`` on, about ``max_bytes`` of them, at least one if there is one."""
     size = max(max_bytes, 4096)
     while True:
         wanted = size if limit is None else min(size, limit - offset)
         if wanted <= 0:
             return b""
         data = source.read(offset, wanted)
-        whole = data.rfind(b"\n") + 1
+        whole = records.whole(data)
         if whole or len(data) < wanted or wanted < size:
             return data[:whole]
         size *= 4
 
 
-def chunks(source: Source, offset: int, limit: int | None = None) -> Iterator[bytes]:
-    """Whole lines from ``offset`` to the end, in pieces."""
-    while data := whole_lines(source, offset, limit, _CHUNK):
+def chunks(records: RecordFormat, source: Source, offset: int, limit: int | None = None) -> Iterator[bytes]:
+    """Whole records from ``offset`` to the end, in pieces."""
+    while data := whole_records(records, source, offset, limit, _CHUNK):
         yield data
         offset += len(data)

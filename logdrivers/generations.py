@@ -1,4 +1,4 @@
-"""The index beside a json-file log: which file is which generation, and a sample of lines and times in it.
+"""The index beside a rotated log: which file is which generation, and a sample of lines and times in it.
 
 Docker's files are told apart by name only, and names move at every rotation. An entry gives a generation its
 inode; further entries, about one per MiB, say how many lines and what highest time lie before an offset, so
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from isal import igzip
 
-from logdrivers.codecs import json_file
+from logdrivers.records import RecordFormat
 
 __all__ = ["SAMPLE_BYTES", "GenerationIndex", "IndexWriter", "Sample", "index_path", "state_path", "survey"]
 
@@ -149,7 +149,7 @@ class GenerationIndex:
 SAMPLE_BYTES = 1 << 20
 
 
-def survey(files: Sequence[Path], first_generation: int = 1) -> list[Sample]:
+def survey(files: Sequence[Path], records: RecordFormat, first_generation: int = 1) -> list[Sample]:
     """Index log files nobody has indexed, oldest first; one more sample is the end of the last.
 
     Reads all of them: for logs that somebody else wrote.
@@ -165,11 +165,11 @@ def survey(files: Sequence[Path], first_generation: int = 1) -> list[Sample]:
             while data := source.read(SAMPLE_BYTES):
                 samples.append(Sample(generation, inode, offset, line, high_ns))
                 data = rest + data
-                whole = data[: data.rfind(b"\n") + 1]
+                whole = data[: records.whole(data)]
                 rest = data[len(whole) :]
                 if whole:
-                    high_ns = max(high_ns, json_file.time_range(whole, strict=False)[1])
-                line += json_file.count_records(whole)
+                    high_ns = max(high_ns, records.time_range(whole)[1])
+                line += records.count(whole)
                 offset += len(whole)
             samples.append(Sample(generation, inode, offset, line, high_ns))
     return samples

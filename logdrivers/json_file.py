@@ -1,71 +1,48 @@
-"""The json-file driver: Docker's own files, rotated as Docker rotates them, as an exactly-once journal.
+"""The json-file driver: Docker's own files, which are the journal as well.
 
-``<id>-json.log`` and its older generations are byte for byte what Docker Engine leaves, so whoever reads those
-reads ours. Beside them lie a state file (what is in, for resuming after a kill) and an index (which file is
-which generation). Reading is ``logdrivers/json_file_reader.py``, the record format ``codecs/json_file.py``.
+``<id>-json.log`` and its older generations are byte for byte what Docker Engine leaves. How files are rotated
+and resumed is ``logdrivers/rotated_journal.py``, the record format ``codecs/json_file.py``.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-from logdrivers.block import Block, Encoding, Stream
-from logdrivers.codecs import json_file as codec
 from logdrivers.codecs.json_file import Encoder
 from logdrivers.driver import Info, OptionError
-from logdrivers.generations import SAMPLE_BYTES, Sample
-from logdrivers.journal import Mark, Position, Resume
-from logdrivers.json_file_reader import JsonFileReader
-from logdrivers.json_file_recovery import OpenLog, State, create_beside
+from logdrivers.json_file_records import JsonFileRecords
 from logdrivers.options import (
     EXTRA_OPTIONS,
     check_known,
     extra_attributes,
-    go_quote,
     parse_bool,
     parse_bytes_decimal,
+    parse_int,
 )
-from logdrivers.rotated_file import Compressor, RotatedNames
+from logdrivers.rotated_journal import RotatedJournal, Rotation
+from logdrivers.rotated_reader import RotatedReader
 from logdrivers.tag import check_tag, render_tag
 
-__all__ = ["JsonFileDriver", "JsonFileJournal", "Rotation", "log_path"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["JsonFileDriver", "log_path", "parse_rotation"]
 
 
-class Rotation(NamedTuple):
-    """When a file ends and how many are kept (Docker's ``max-size``, ``max-file``, ``compress``)."""
-
-    max_size: int = -1  #: bytes; -1 is without limit
-    max_file: int = 1
-    compress: bool = False
-
-    @classmethod
-    def parse(cls, options: Mapping[str, str]) -> Rotation:
-        """From log options. Raises OptionError in Docker's words."""
-        size, count, compress = -1, 1, False
-        if "max-size" in options:
-            size = parse_bytes_decimal(options["max-size"])
-            if size <= 0:
-                raise OptionError("max-size must be a positive number")
-        if "max-file" in options:
-            text = options["max-file"]
-            if not text.lstrip("+-").isdecimal():
-                raise OptionError(f"strconv.Atoi: parsing {go_quote(text)}: invalid syntax")
-            count = int(text)
-            if count < 1:
-                raise OptionError("max-file cannot be less than 1")
-        if "compress" in options:
-            compress = parse_bool(options["compress"])
-            if compress and (count < 2 or size < 0):
-                raise OptionError(
-                    "compress cannot be true when max-file is less than 2 or max-size is not set"
-                )
-        return cls(size, count, compress)
+def parse_rotation(options: Mapping[str, str]) -> Rotation:
+    """``max-size``, ``max-file`` and ``compress``. Raises OptionError in Docker's words."""
+    size, count, compress = -1, 1, False
+    if "max-size" in options:
+        size = parse_bytes_decimal(options["max-size"])
+        if size <= 0:
+            raise OptionError("max-size must be a positive number")
+    if "max-file" in options:
+        count = parse_int(options["max-file"])
+        if count < 1:
+            raise OptionError("max-file cannot be less than 1")
+    if "compress" in options:
+        compress = parse_bool(options["compress"])
+        if compress and (count < 2 or size < 0):
+            raise OptionError("compress cannot be true when max-file is less than 2 or max-size is not set")
+    return Rotation(size, count, compress)
 
 
 def log_path(info: Info) -> Path:
@@ -81,223 +58,22 @@ class JsonFileDriver:
     def validate(self, options: Mapping[str, str]) -> None:
         """Raise OptionError in Docker's words for an option it refuses."""
         check_known(self.name, options, EXTRA_OPTIONS | {"max-size", "max-file", "compress"})
-        Rotation.parse(options)
+        parse_rotation(options)
         check_tag(options.get("tag", ""))
         extra_attributes(Info("", "", "", "", (), 0, Path(), options=options))  # compiles the patterns
 
-    def journal(self, info: Info) -> JsonFileJournal:
+    def journal(self, info: Info) -> RotatedJournal:
         """Open (or make) the container's log file for writing."""
         attrs = extra_attributes(info)
         if tag := info.options.get("tag"):
             attrs["tag"] = render_tag(tag, info)
         info.directory.mkdir(mode=0o710, parents=True, exist_ok=True)
-        return JsonFileJournal(log_path(info), Encoder(attrs), Rotation.parse(info.options))
+        return RotatedJournal(log_path(info), Encoder(attrs), JsonFileRecords(), parse_rotation(info.options))
 
-    def reader(self, info: Info) -> JsonFileReader:
+    def reader(self, info: Info) -> RotatedReader:
         """Open the log files for reading; there need not be any yet."""
-        return JsonFileReader(log_path(info), Rotation.parse(info.options).max_file)
+        return RotatedReader(log_path(info), parse_rotation(info.options).files, JsonFileRecords())
 
     def sink(self, info: Info) -> None:
         """There is none: lines stay on the host."""
         return
-
-
-class JsonFileJournal:
-    """Appends blocks to the log file at ``path``. One owner, not thread-safe."""
-
-    def __init__(self, path: Path, encoder: Encoder, rotation: Rotation) -> None:
-        self._encoder = encoder
-        self._rotation = rotation
-        self._names = RotatedNames(path, rotation.max_file)
-        self._compressor = Compressor(self._names)
-        self._log = OpenLog.recover(self._names)
-        self._size = self._log.state.base  # of the file; ahead of the state while a block goes in
-        self._failed: Mark | None = None  # the mark of a block of which only leading records are in
-        if rotation.compress:
-            self._compress_left_over()
-
-    # --- Journal
-
-    def resume(self) -> Resume:
-        """Where the writer before got to, and how much of the block behind it is in already."""
-        state = self._log.state
-        return Resume(
-            Mark(state.stdout, state.stderr),
-            state.records,
-            self._log.torn_bytes,
-            Stream(state.stream),
-            state.source_bytes,
-        )
-
-    def append(self, block: Block, mark: Mark) -> Position:
-        """Encode and write one block, rotating where Docker would.
-
-        Raises OSError with whole records of the block kept: ``resume`` counts them, and appending the same
-        block with the same mark again goes on behind them. Raises ValueError for a malformed block.
-        """
-        data = self._encoder.encode(block)
-        if self._log.size_changed(self._size):
-            self._take_over()
-        state = self._log.state
-        lines, size = state.lines, state.bytes
-        if state.records and self._failed == mark:
-            data = _without_records(data, state.records)
-            lines, size = lines - state.records, size - state.source_bytes
-        self._failed = mark
-        self._write_rotating(data, block)
-        self._failed = None
-        self._log.state = state = State(
-            self._log.state.generation,
-            self._size,
-            mark.stdout,
-            mark.stderr,
-            0,
-            0,
-            block.stream,
-            lines + (1 if block.partial else block.lines),
-            size + _source_bytes(block),
-            max(state.high_ns, block.last_ns),
-        )
-        self._log.save()
-        if self._size - self._log.index.samples[-1].offset >= SAMPLE_BYTES:
-            self._add_sample()
-        return Position(state.generation, self._size)
-
-    def give_up(self, mark: Mark) -> None:
-        """The source up to ``mark`` will not be appended (the caller counts what that loses)."""
-        self._failed = None
-        self._log.state = self._log.state._replace(
-            stdout=mark.stdout, stderr=mark.stderr, records=0, source_bytes=0
-        )
-        self._log.save()
-
-    def written(self) -> tuple[int, int]:
-        """Lines (records) and bytes, as the container wrote them, since the journal was made."""
-        return self._log.state.lines, self._log.state.bytes
-
-    def end(self) -> Position:
-        """The position behind the last record."""
-        return Position(self._log.state.generation, self._log.state.base)
-
-    def close(self) -> None:
-        """Close the files, after finishing what is being compressed."""
-        self._compressor.close()
-        self._log.close()
-
-    # --- writing
-
-    def _write_rotating(self, data: bytes, block: Block) -> None:
-        limit = self._rotation.max_size
-        if limit < 0 or self._size + len(data) <= limit:
-            self._write(data, block)
-            return
-        begin = 0
-        while begin < len(data):
-            if self._size >= limit:
-                self._rotate()
-            # Docker looks before each record, so the record that crosses the limit is still in this file.
-            last = data.find(b"\n", begin + limit - self._size - 1)
-            end = last + 1 if last >= 0 else len(data)
-            self._write(data[begin:end], block)
-            if end < len(data):
-                self._count_leading(data[begin:end], block)
-            begin = end
-
-    def _write(self, data: bytes, block: Block) -> None:
-        """Write whole records; if the disk refuses, keep those that got in, and no torn one."""
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._log.descriptor, memoryview(data)[written:] if written else data)
-        except OSError:
-            kept = data[: data.rfind(b"\n", 0, written) + 1]
-            os.ftruncate(self._log.descriptor, self._size + len(kept))
-            self._size += len(kept)
-            self._count_leading(kept, block)
-            self._log.save()
-            raise
-        self._size += written
-
-    def _count_leading(self, data: bytes, block: Block) -> None:
-        """Count ``data``, now in, as leading records of ``block``, of which more is to come."""
-        state = self._log.state
-        records, source = codec.count_records(data), codec.source_bytes(data)
-        self._log.state = state._replace(
-            base=self._size,
-            records=state.records + records,
-            source_bytes=state.source_bytes + source,
-            stream=block.stream,
-            lines=state.lines + records,
-            bytes=state.bytes + source,
-            high_ns=max(state.high_ns, block.last_ns) if data else state.high_ns,
-        )
-
-    def _add_sample(self) -> None:
-        state = self._log.state
-        sample = Sample(state.generation, self._log.inode, state.base, state.lines, state.high_ns)
-        try:
-            self._log.index.append(sample)
-        except OSError as error:
-            # Not a loss: the block is in, and a search reads farther until a later block succeeds in this.
-            _log.warning("adding to the index of log file %s failed: %s", self._names.path, error)
-
-    def _rotate(self) -> None:
-        """Begin the next generation. After a kill in between, recovery finishes or repeats it."""
-        log, state = self._log, self._log.state
-        log.save()
-        with self._names.lock:
-            self._names.make_room()
-            new, descriptor = create_beside(self._names.path)
-            inode = os.fstat(descriptor).st_ino
-            try:
-                log.index.append(Sample(state.generation + 1, inode, 0, state.lines, state.high_ns))
-            except OSError:
-                os.close(descriptor)
-                raise
-            self._names.shift()
-            new.replace(self._names.path)
-        log.use(descriptor)
-        log.state = state._replace(generation=state.generation + 1, base=0)
-        self._size = 0
-        log.save()
-        log.index.drop_before(state.generation + 1 - self._rotation.max_file)
-        if self._rotation.compress:
-            self._compressor.add(self._names.rotated(1), _gzip_extra(state.generation, state.high_ns))
-
-    def _compress_left_over(self) -> None:
-        """Queue the rotated files that a writer before did not get to."""
-        samples = self._log.index.samples
-        generations = {sample.inode: sample.generation for sample in samples}
-        high = {sample.generation: sample.high_ns for sample in samples}
-        for _, name in self._names.older():
-            generation = generations.get(name.stat().st_ino) if name.suffix != ".gz" else None
-            if generation is not None:
-                # The first sample behind it knows its highest time.
-                after = high.get(generation + 1, self._log.state.high_ns)
-                self._compressor.add(name, _gzip_extra(generation, after))
-
-    def _take_over(self) -> None:
-        """Somebody truncated the file or wrote to it: what follows is a new generation in the same file."""
-        _log.warning("log file %s was changed by somebody else: a new generation begins", self._names.path)
-        self._log.begin_generation_in_file()
-        self._size = self._log.state.base
-
-
-def _gzip_extra(generation: int, high_ns: int) -> dict[str, object]:
-    """What a compressed generation's header says: Docker's ``lastTime``, and which one it is."""
-    return {"lastTime": codec.format_time(high_ns).decode(), "generation": generation}
-
-
-def _without_records(data: bytes, records: int) -> bytes:
-    """``data`` behind so many records."""
-    at = 0
-    for _ in range(records):
-        at = data.index(b"\n", at) + 1
-    return data[at:]
-
-
-def _source_bytes(block: Block) -> int:
-    """How many bytes of the source a block covers."""
-    if block.encoding is Encoding.JSON_FILE:
-        return codec.source_bytes(block.data)
-    return len(block.data) + (block.partial is not None and block.partial.last)

@@ -23,6 +23,7 @@ __all__ = [
     "parse_bytes_binary",
     "parse_bytes_decimal",
     "parse_duration",
+    "parse_int",
 ]
 
 #: Accepted by every driver: how the daemon couples a container to its driver. Ours writes to the journal
@@ -100,6 +101,13 @@ def parse_bool(text: str) -> bool:
     if text in _FALSE:
         return False
     raise OptionError(f"strconv.ParseBool: parsing {go_quote(text)}: invalid syntax")
+
+
+def parse_int(text: str) -> int:
+    """A whole number as Go's ``strconv.Atoi`` reads it. Raises OptionError with its text."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise OptionError(f"strconv.Atoi: parsing {go_quote(text)}: invalid syntax")
+    return int(text)
 
 
 def parse_duration(text: str) -> float:

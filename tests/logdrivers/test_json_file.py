@@ -18,7 +18,8 @@ from logdrivers.codecs import json_file as codec
 from logdrivers.driver import Info, OptionError
 from logdrivers.generations import IndexWriter, Sample
 from logdrivers.journal import Mark, Position
-from logdrivers.json_file import JsonFileDriver, JsonFileJournal, log_path
+from logdrivers.json_file import JsonFileDriver, log_path
+from logdrivers.rotated_journal import RotatedJournal
 
 NS = 1_795_203_812_003_026_720
 DRIVER = JsonFileDriver()
@@ -106,11 +107,11 @@ def test_bad_options_are_refused_in_dockers_words(options: dict[str, str], messa
 
 
 def oracle_files(records: list[bytes], max_size: int, max_file: int) -> list[bytes]:
-    """Docker's rotation, one record after the other; the newest file first."""
+    """Docker's rotation, one record after the other; the newest file first. One is kept even for one file."""
     files = [b""]
     for record in records:
         if len(files[0]) >= max_size:
-            files = [b"", *files][:max_file]
+            files = [b"", *files][: max(2, max_file)]
         files[0] += record
     return files
 
@@ -130,9 +131,9 @@ def test_rotation_leaves_dockers_files(
         journal.append(block, Mark(first, 0))
     journal.close()
     path = log_path(info)
-    names = [path, *(Path(f"{path}.{n}") for n in range(1, max_file))]
+    names = [path, *(Path(f"{path}.{n}") for n in range(1, max(2, max_file)))]
     assert [name.read_bytes() for name in names if name.exists()] == oracle_files(records, max_size, max_file)
-    assert not Path(f"{path}.{max_file}").exists()
+    assert not Path(f"{path}.{max(2, max_file)}").exists()
 
 
 def test_old_generations_are_compressed_with_dockers_header(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_an_index_that_cannot_grow_does_not_fail_the_block(
     reader.close()
 
 
-def append_until_full(journal: JsonFileJournal) -> int:
+def append_until_full(journal: RotatedJournal) -> int:
     """Blocks of ten lines; how many went in whole."""
     for done in range(200):
         try:
@@ -483,6 +484,6 @@ def test_positions_stay_valid_through_rotation_and_compression(tmp_path: Path) -
         record.log.decode() for entry in other.read(at).entries for record in codec.decode(entry.block.data)
     ]
     assert logs == [f"line {n} of the container's output\n" for n in range(3, 12)]
-    assert isinstance(journal, JsonFileJournal)
+    assert isinstance(journal, RotatedJournal)
     reader.close()
     other.close()

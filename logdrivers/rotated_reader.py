@@ -1,4 +1,4 @@
-"""Reading a json-file log while it is written and rotated, from any process: nothing is skipped, nothing waits.
+"""Reading a rotated log while it is written and rotated, from any process: nothing is skipped, nothing waits.
 
 A place is a generation and an offset in it, so a rotation does not move it; the file being read stays open
 until its end, whatever it is called or whether it still has a name. Lines and times are found through the
@@ -10,24 +10,24 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
-from logdrivers.block import Block, Encoding
-from logdrivers.codecs import json_file as codec
-from logdrivers.generation_files import GenerationFiles, chunks, whole_lines
+from logdrivers.generation_files import GenerationFiles, chunks, whole_records
 from logdrivers.generations import Sample
 from logdrivers.journal import Batch, Entry, Position
+from logdrivers.records import RecordFormat
 
-__all__ = ["JsonFileReader"]
+__all__ = ["RotatedReader"]
 
 
-class JsonFileReader:
+class RotatedReader:
     """A JournalReader over the log at ``path`` and its up to ``max_file - 1`` older files.
 
     Lines lost to rotation are counted exactly for a reader that follows, and to the nearest sample before
     (about a MiB of log) for a position from elsewhere whose generation is gone.
     """
 
-    def __init__(self, path: Path, max_file: int) -> None:
-        self._files = GenerationFiles(path, max_file)
+    def __init__(self, path: Path, max_file: int, records: RecordFormat) -> None:
+        self._records = records
+        self._files = GenerationFiles(path, max_file, records)
         self._known = Position(0, 0), 0  # a position whose line number is known: where the last read ended
 
     def first(self) -> Position:
@@ -49,7 +49,7 @@ class JsonFileReader:
         source = self._files.open(generation)
         if source is None or place.segment != generation:
             return place
-        offset = place.offset + sum(len(data) for data in chunks(source, place.offset))
+        offset = place.offset + sum(len(data) for data in chunks(self._records, source, place.offset))
         return Position(generation, offset)
 
     def end_line(self) -> int:
@@ -65,13 +65,13 @@ class JsonFileReader:
             if this.generation < position.segment:
                 continue
             position = max(position, _place(this))
-            while max_bytes > 0 and (entry := self._entry(position, max_bytes)) is not None:
+            while max_bytes > 0 and (found := self._entries(position, max_bytes)):
                 if not entries and start.segment < this.generation:
-                    lost = max(0, entry.first_line - self._line(start))
-                entries.append(entry)
-                max_bytes -= len(entry.block.data)
-                position = entry.end
-                self._known = position, entry.first_line + entry.block.lines
+                    lost = max(0, found[0].first_line - self._line(start))
+                entries += found
+                max_bytes -= found[-1].end.offset - position.offset
+                position = found[-1].end
+                self._known = position, found[-1].first_line + found[-1].block.lines
             if max_bytes <= 0:
                 break
         if entries:
@@ -93,8 +93,8 @@ class JsonFileReader:
             source = self._files.open(start.generation)
             if source is None:
                 continue
-            for data in chunks(source, place.offset, self._files.limit(start.generation)):
-                found = _first_at_or_after(data, time_ns)
+            for data in chunks(self._records, source, place.offset, self._files.limit(start.generation)):
+                found = self._records.first_since(data, time_ns)
                 if found is not None:
                     return Position(place.segment, place.offset + found)
                 place = Position(place.segment, place.offset + len(data))
@@ -115,10 +115,10 @@ class JsonFileReader:
         if source is None:  # rotated away since
             return self.first()
         missing, offset = wanted - sample.line, sample.offset
-        for data in chunks(source, offset, self._files.limit(sample.generation)):
-            there = codec.count_records(data)
+        for data in chunks(self._records, source, offset, self._files.limit(sample.generation)):
+            there = self._records.count(data)
             if there > missing:
-                return Position(sample.generation, offset + _behind_newlines(data, missing))
+                return Position(sample.generation, offset + self._records.behind(data, missing))
             missing -= there
             offset += len(data)
         return Position(sample.generation, offset)
@@ -127,19 +127,22 @@ class JsonFileReader:
         """Close the files."""
         self._files.close()
 
-    def _entry(self, position: Position, max_bytes: int) -> Entry | None:
-        """What follows a position in its generation; None if nothing does, or the file is gone."""
+    def _entries(self, position: Position, max_bytes: int) -> list[Entry]:
+        """What follows a position in its generation; nothing if the file is gone or read to its end."""
         source = self._files.open(position.segment)
         if source is None:
-            return None
+            return []
         limit = self._files.limit(position.segment)
-        data = whole_lines(source, position.offset, limit, max_bytes)
+        data = whole_records(self._records, source, position.offset, limit, max_bytes)
         if not data:
-            return None
-        low, high = codec.time_range(data, strict=False)
-        lines = codec.count_records(data)
-        block = Block(data, Encoding.JSON_FILE, codec.streams(data), low, high, lines)
-        return Entry(block, Position(position.segment, position.offset + len(data)), self._line(position))
+            return []
+        line, offset = self._line(position), position.offset
+        entries: list[Entry] = []
+        for size, block in self._records.blocks(data):
+            offset += size
+            entries.append(Entry(block, Position(position.segment, offset), line))
+            line += 1 if block.partial is not None else block.lines
+        return entries
 
     def _line(self, position: Position) -> int:
         """The number of the line at a position; of the sample before it if its file is gone."""
@@ -154,28 +157,9 @@ class JsonFileReader:
         if position.segment == sample.generation and position.offset > offset:
             source = self._files.open(position.segment)
             if source is not None:
-                line += sum(map(codec.count_records, chunks(source, offset, position.offset)))
+                line += sum(map(self._records.count, chunks(self._records, source, offset, position.offset)))
         return line
 
 
 def _place(sample: Sample) -> Position:
     return Position(sample.generation, sample.offset)
-
-
-def _first_at_or_after(data: bytes, time_ns: int) -> int | None:
-    """The offset of the first record in ``data`` that is not older than ``time_ns``."""
-    if codec.time_range(data, strict=False)[1] < time_ns:
-        return None
-    offset = 0
-    for line in data.splitlines(keepends=True):
-        if codec.time_range(line, strict=False)[1] >= time_ns:
-            return offset
-        offset += len(line)
-    return None
-
-
-def _behind_newlines(data: bytes, count: int) -> int:
-    at = 0
-    for _ in range(count):
-        at = data.index(b"\n", at) + 1
-    return at

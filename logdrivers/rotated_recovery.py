@@ -1,7 +1,7 @@
-"""Opening a json-file log for writing: what a kill, a power cut or somebody else left is put in order.
+"""Opening a rotated log for writing: what a kill, a power cut or somebody else left is put in order.
 
 The state file says up to where everything is known; what lies behind it is counted and a torn record cut
-off, and a rotation that was interrupted is finished. Appending is ``logdrivers/json_file.py``.
+off, and a rotation that was interrupted is finished. Appending is ``logdrivers/rotated_journal.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from logdrivers.codecs import json_file as codec
 from logdrivers.generations import IndexWriter, Sample, index_path, state_path, survey
+from logdrivers.records import RecordFormat
 from logdrivers.rotated_file import RotatedNames
 from logdrivers.statefile import StateFile
 
@@ -21,7 +21,6 @@ __all__ = ["STATE_FIELDS", "OpenLog", "State", "create_beside"]
 _log = logging.getLogger(__name__)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _MODE = 0o640
-_CHUNK = 1 << 20
 
 STATE_FIELDS = "QQQQQQQQQq"
 
@@ -44,8 +43,9 @@ class State(NamedTuple):
 class OpenLog:
     """The file being written with its state and index. ``recover`` opens all three."""
 
-    def __init__(self, path: Path, state_file: StateFile, index: IndexWriter) -> None:
+    def __init__(self, path: Path, records: RecordFormat, state_file: StateFile, index: IndexWriter) -> None:
         self.path = path
+        self._records = records
         self.index = index
         self.state = State(*state_file.values) if state_file.values else State(*[0] * len(State._fields))
         self.torn_bytes = 0  #: cut off the end when the log was opened
@@ -54,12 +54,12 @@ class OpenLog:
         self._state_file = state_file
 
     @classmethod
-    def recover(cls, names: RotatedNames) -> OpenLog:
+    def recover(cls, names: RotatedNames, records: RecordFormat) -> OpenLog:
         """Open the log, or make it. Raises OSError, or ValueError for a state file that is none."""
         for left in names.path.parent.glob(names.path.name + ".*.gz.tmp"):
             left.unlink()
         state_file = StateFile(state_path(names.path), STATE_FIELDS)
-        log = cls(names.path, state_file, IndexWriter(index_path(names.path)))
+        log = cls(names.path, records, state_file, IndexWriter(index_path(names.path)))
         if state_file.values is None or not log.index.samples:
             log._adopt(names)
         elif log.index.samples[-1].generation > log.state.generation:
@@ -105,10 +105,10 @@ class OpenLog:
     def _adopt(self, names: RotatedNames) -> None:
         """No state: a new log, or one that somebody else wrote, which is indexed and gone on with."""
         self.use(os.open(self.path, _FLAGS, _MODE))
-        self._cut_torn(_last_newline(self.descriptor, os.fstat(self.descriptor).st_size))
+        self._cut_torn(self._records.whole_in_file(self.descriptor))
         self.index.clear()
         files = [name for _, name in names.older()][::-1]
-        samples = survey([*files, self.path], self.state.generation + 1)
+        samples = survey([*files, self.path], self._records, self.state.generation + 1)
         for sample in samples:
             self.index.append(sample)
         end = samples[-1]
@@ -146,11 +146,11 @@ class OpenLog:
                     size,
                     self.state.base,
                 )
-            self._cut_torn(_last_newline(self.descriptor, size))
+            self._cut_torn(self._records.whole_in_file(self.descriptor))
             self.begin_generation_in_file()
             return
         tail = _read(self.descriptor, self.state.base, size)
-        tail = tail[: tail.rfind(b"\n") + 1]
+        tail = tail[: self._records.whole(tail)]
         self._cut_torn(self.state.base + len(tail))
         try:
             self._count_leading(tail)
@@ -163,7 +163,7 @@ class OpenLog:
     def _index_again(self, names: RotatedNames) -> None:
         """The files are copies (a backup, another disk): same places and lines, other inodes."""
         older = [name for _, name in names.older()][::-1]
-        samples = survey([*older, self.path], max(1, self.state.generation - len(older)))
+        samples = survey([*older, self.path], self._records, max(1, self.state.generation - len(older)))
         before = self.state.lines - samples[-1].line
         self.index.clear()
         for sample in samples:
@@ -178,7 +178,7 @@ class OpenLog:
         self.begin_generation_in_file()
 
     def _cut_torn(self, whole: int) -> None:
-        """Cut what lies behind ``whole``, the offset behind the last newline."""
+        """Cut what lies behind ``whole``, the offset behind the last record."""
         size = os.fstat(self.descriptor).st_size
         if whole < size:
             self.torn_bytes += size - whole
@@ -189,15 +189,15 @@ class OpenLog:
         if not tail:
             return
         state = self.state
-        records, source = codec.count_records(tail), codec.source_bytes(tail)
+        count, source = self._records.count(tail), self._records.source_bytes(tail)
         self.state = state._replace(
             base=state.base + len(tail),
-            records=state.records + records,
+            records=state.records + count,
             source_bytes=state.source_bytes + source,
-            stream=codec.streams(tail),
-            lines=state.lines + records,
+            stream=self._records.stream(tail),
+            lines=state.lines + count,
             bytes=state.bytes + source,
-            high_ns=max(state.high_ns, codec.time_range(tail, strict=False)[1]),
+            high_ns=max(state.high_ns, self._records.time_range(tail)[1]),
         )
 
 
@@ -224,15 +224,3 @@ def _read(descriptor: int, start: int, end: int) -> bytes:
         parts.append(part)
         start += len(part)
     return b"".join(parts)
-
-
-def _last_newline(descriptor: int, size: int) -> int:
-    """The offset behind the last newline of a file, read backwards."""
-    end = size
-    while end:
-        start = max(0, end - _CHUNK)
-        at = _read(descriptor, start, end).rfind(b"\n")
-        if at >= 0:
-            return start + at + 1
-        end = start
-    return 0
