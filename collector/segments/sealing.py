@@ -29,7 +29,7 @@ from logdrivers.block import Encoding, Partial, Stream
 __all__ = ["seal", "split_records"]
 
 #: Blocks are merged up to this size: larger compresses better, smaller skips better.
-CHUNK_BYTES: Final = 256 << 10
+CHUNK_BYTES: Final = 128 << 10
 _ROW_BYTES: Final = 32 << 10
 _LEVEL: Final = 2
 
