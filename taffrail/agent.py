@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -62,6 +63,7 @@ class Agent:
 
         Raises OSError naming what could not be opened or bound.
         """
+        _raise_descriptor_limit()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -199,6 +201,12 @@ class Agent:
             batch_bytes=given.batch_size,
             state_directory=self._paths.collector_state / "elasticsearch",
         )
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as we may: sampling keeps about 17 of them for each container."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _named(name: str, work: Coroutine[None, None, None]) -> None:

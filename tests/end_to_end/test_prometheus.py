@@ -111,6 +111,14 @@ def test_every_panel_has_data_and_every_rule_evaluates(prometheus: Prometheus, e
     )
 
 
+def test_every_series_of_ours_is_documented(prometheus: Prometheus, taffrail) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    names = set(re.findall(r"^(taffrail_\w+)", taffrail.get("/metrics"), re.MULTILINE))
+    assert len(names) > 20
+    for name in names:
+        assert f"`{name}" in page, name
+
+
 def test_known_loads_have_their_numbers(prometheus: Prometheus, taffrail, eventually) -> None:
     busy = 'rate(container_cpu_usage_seconds_total{name="burner"}[20s])'
     eventually(
