@@ -145,9 +145,10 @@ def check_known(driver: str, options: Mapping[str, str], known: Collection[str])
     for key in options:
         if key in COMMON_OPTIONS or key in CACHE_OPTIONS or key in known:
             continue
-        # Docker's gelf driver alone quotes the key the Go way.
+        # Docker's gelf driver alone quotes the key the Go way, and local alone puts its name last.
         quoted = go_quote(key) if driver == "gelf" else f"'{key}'"
-        raise OptionError(f"unknown log opt {quoted} for {driver} log driver")
+        whose = "log driver local" if driver == "local" else f"{driver} log driver"
+        raise OptionError(f"unknown log opt {quoted} for {whose}")
 
 
 def _check_mode(options: Mapping[str, str]) -> None:

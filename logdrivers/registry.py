@@ -10,6 +10,7 @@ from logdrivers.driver import Driver, OptionError
 from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
 from logdrivers.json_file import JsonFileDriver
+from logdrivers.local import LocalDriver
 from logdrivers.none import NoneDriver
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "get", "names"]
@@ -17,7 +18,13 @@ __all__ = ["BUILTIN", "ENTRY_POINTS", "get", "names"]
 _log = logging.getLogger(__name__)
 
 #: A new driver of ours is one more line here.
-BUILTIN: tuple[type[Driver], ...] = (JsonFileDriver, GelfDriver, FluentdDriver, NoneDriver)
+BUILTIN: tuple[type[Driver], ...] = (
+    JsonFileDriver,
+    LocalDriver,
+    GelfDriver,
+    FluentdDriver,
+    NoneDriver,
+)
 #: The entry point group; each entry names a class that is a Driver and is called without arguments.
 ENTRY_POINTS = "taffrail.log_drivers"
 

@@ -22,6 +22,7 @@ MODULES = (
     "logdrivers.delivery",
     "logdrivers.segments",
     "logdrivers.json_file",
+    "logdrivers.local",
     "logdrivers.gelf",
     "logdrivers.fluentd",
 )

@@ -17,6 +17,7 @@ from logdrivers.codecs import json_file as codec
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader, Mark, Position
 from logdrivers.json_file import JsonFileDriver
+from logdrivers.local import LocalDriver
 from logdrivers.segments import SegmentJournal, SegmentReader
 
 NS = 1_795_203_812_000_000_000
@@ -31,9 +32,7 @@ class Form:
     exact_tail: bool  #: ``tail`` gives exactly so many lines
 
 
-def json_file(**options: str) -> Form:
-    driver = JsonFileDriver()
-
+def rotated(driver: JsonFileDriver | LocalDriver, **options: str) -> Form:
     def info(directory: Path) -> Info:
         chosen = {key.replace("_", "-"): value for key, value in options.items()}
         return Info("c0ffee" + "0" * 58, "/x", "sha256:1", "i", ("sh",), 0, directory, options=chosen)
@@ -44,10 +43,15 @@ def json_file(**options: str) -> Form:
 
 
 FORMS = {
-    "json-file": json_file(),
-    "json-file-max-size-1b": json_file(max_size="1b", max_file="200"),
-    "json-file-max-size-1k": json_file(max_size="1k", max_file="200"),
-    "json-file-compressed": json_file(max_size="500b", max_file="200", compress="true"),
+    "json-file": rotated(JsonFileDriver()),
+    "json-file-max-size-1b": rotated(JsonFileDriver(), max_size="1b", max_file="200"),
+    "json-file-max-size-1k": rotated(JsonFileDriver(), max_size="1k", max_file="200"),
+    "json-file-compressed": rotated(JsonFileDriver(), max_size="500b", max_file="200", compress="true"),
+    "local": rotated(LocalDriver()),
+    "local-max-size-0": rotated(LocalDriver(), max_size="0", max_file="250", compress="false"),
+    "local-max-size-1k": rotated(LocalDriver(), max_size="1k", max_file="200", compress="false"),
+    "local-compressed": rotated(LocalDriver(), max_size="500b", max_file="200"),
+    "local-attributes": rotated(LocalDriver(), max_size="500b", max_file="200", tag="{{.ID}}"),
     "segments": Form(SegmentJournal, SegmentReader, exact_tail=False),
 }
 
