@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "down": "stop the containers that go on running after up, and remove bridges and rules",
     "engine": "run the engine alone (what the systemd unit starts)",
     "agent": "run the collector alone (what the systemd unit starts)",
+    "plugin": "serve our log drivers to a Docker Engine on this host",
     "demo": "run containers that write through json-file, gelf and fluentd",
     "stats": "show what containers use, live",
     "search": "find log lines",

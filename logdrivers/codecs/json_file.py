@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -96,6 +96,26 @@ class Encoder:
         glue = b"\\n" + end + _OPEN
         lines = _render(data, block.lines, glue)
         return b"".join((_OPEN, memoryview(lines)[: len(lines) - len(_OPEN)]))
+
+    def encode_timed(
+        self, lines: Sequence[bytes], streams: Sequence[Stream], times_ns: Sequence[int]
+    ) -> bytes:
+        """Lines (without newline) with a stream and a time each, as records. Raises ValueError for a newline."""
+        texts = _render(b"\n".join((*lines, b"")), len(lines), b"\n").split(b"\n")
+        out: list[bytes] = []
+        before, head, attrs = (Stream.MIXED, -1), b"", self._attrs
+        for text, stream, time_ns in zip(texts, streams, times_ns, strict=False):
+            second, fraction = divmod(time_ns, 1_000_000_000)
+            if (stream, second) != before:
+                before = stream, second
+                names = _STREAM_TEXT[stream], attrs, _format_second(second)
+                head = b'\\n","stream":"%s",%s"time":"%s' % names
+            if fraction % 10 == 0:
+                digits = (b".%09d" % fraction).rstrip(b"0").rstrip(b".")
+                out += (_OPEN, text, head, digits, b'Z"}\n')
+            else:
+                out += (_OPEN, text, head, b'.%09dZ"}\n' % fraction)
+        return b"".join(out)
 
 
 def escape(text: bytes | str) -> bytes:

@@ -1,0 +1,1 @@
+"""Our log drivers on an unmodified Docker Engine, through its log plugin protocol."""
