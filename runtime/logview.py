@@ -77,7 +77,10 @@ class LogView:
 
     def _all_runs(self, block: Block, skip: int) -> Iterator[_Run]:
         if block.encoding is Encoding.LINES:
-            yield block.first_ns, block.stream, _without_first(block.data, skip), self._attrs
+            # A piece has no newline of its own; the one that ends the line is due behind the last.
+            ended = block.partial is not None and block.partial.last
+            data = block.data + b"\n" if ended else block.data
+            yield block.first_ns, block.stream, _without_first(data, skip), self._attrs
             return
         bad: list[bytes] = []
         for record in json_file.decode(block.data, bad)[skip:]:

@@ -22,6 +22,7 @@ def _load(name: str) -> ModuleType:
 
 
 elasticsearch = _load("elasticsearch_server").elasticsearch
+docker_engine = _load("docker_engine").docker_engine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

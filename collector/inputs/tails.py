@@ -30,6 +30,7 @@ from collector.inputs.json_file import JsonFileTail, TailCounters
 from collector.inputs.own_addresses import sends_to
 from collector.sink import Source
 from logdrivers.journal import JournalReader
+from logdrivers.local import local_log_path, local_reader
 from logdrivers.segment_reader import SegmentReader, journal_directory
 
 __all__ = ["Registry", "Tail", "TailStatus", "Tails"]
@@ -225,12 +226,15 @@ class Tails:
         elif source.directory and source.driver not in ("", "none", "json-file"):
             if sends_to(source, self._own_addresses):
                 return None
-            key, name, directory = (
-                f"journal:{container.id}",
-                "journal",
-                journal_directory(Path(source.directory)),
-            )
-            reader = functools.partial(self._open_journal, Path(source.directory))
+            key, name = f"journal:{container.id}", "journal"
+            log_directory = Path(source.directory)
+            reader: Callable[[], JournalReader]
+            if source.driver == "local":
+                directory = local_log_path(log_directory).parent
+                reader = functools.partial(local_reader, log_directory, source.options)
+            else:
+                directory = journal_directory(log_directory)
+                reader = functools.partial(self._open_journal, log_directory)
             tail = JournalTail(reader, key, self._source(container, name), self._intake, self._block_bytes)
         else:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logdrivers.block import Block, Encoding, Stream
+from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs.json_file import Encoder
 from runtime.logview import LogView, Selection
 
@@ -34,6 +34,16 @@ def test_a_block_is_one_frame_or_a_frame_per_line(encode) -> None:  # type: igno
     assert per_line == frame(1, b"a\n") + frame(1, b"b\rc\n")
     assert LogView(Selection(framed=False)).render(block) == b"a\nb\rc\n"
     assert LogView(Selection()).render(block, skip=1) == frame(1, b"b\rc\n")
+
+
+def test_a_line_in_pieces_ends_once() -> None:
+    pieces = [(b"a" * 16384, 1, False), (b"", 2, True)]
+    view = LogView(Selection(framed=False))
+    shown = b"".join(
+        view.render(Block(data, Encoding.LINES, Stream.STDOUT, T0, T0, 1, Partial("f" * 64, ordinal, last)))
+        for data, ordinal, last in pieces
+    )
+    assert shown + view.render(lines(b"next\n")) == b"a" * 16384 + b"\nnext\n"
 
 
 def test_streams_keep_their_order_and_are_selected() -> None:

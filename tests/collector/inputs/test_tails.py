@@ -16,7 +16,13 @@ from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.inputs.own_addresses import sends_to
 from collector.inputs.tails import Tails
+from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file as codec
+from logdrivers.driver import Info
+from logdrivers.journal import Mark
+from logdrivers.local import LocalDriver
+
+NS = 1_795_203_812_000_000_000
 
 
 def records(name: str, first: int, last: int) -> bytes:
@@ -209,6 +215,22 @@ def test_logs_that_are_not_read(containers, tailing, intake, tmp_path):
     with tailing(own_addresses=["0.0.0.0:12201"], open_journal=None) as tails:
         eventually(lambda: intake.messages() == lines("web", 0, 1))
         assert list(tails.status()) == [web.id]
+
+
+def test_local_files_of_our_engine_are_read_through_rotation(containers, tailing, intake, tmp_path):
+    options = {"max-size": "2k", "max-file": "100"}
+    info = Info("d" * 64, "/web", "", "image", (), 0, tmp_path, options)
+    journal = LocalDriver().journal(info)
+    web = Container(info.container_id, "web", log=LogSource("local", "", str(tmp_path), options))
+    containers.update(web)
+    with tailing():
+        for number in range(200):
+            journal.append(
+                Block(b"web %d\n" % number, Encoding.LINES, Stream.STDOUT, NS, NS, 1), Mark(number, 0)
+            )
+        eventually(lambda: sum(block.lines for _, block in intake.blocks) == 200)
+    journal.close()
+    assert b"".join(block.data for _, block in intake.blocks).splitlines() == lines("web", 0, 200)
 
 
 def test_run_is_a_task_that_can_be_cancelled(add, containers, intake):
