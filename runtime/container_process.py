@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from runtime.exit_status import (
 )
 from runtime.leftovers import remove_cgroups
 from runtime.linux import exit_status_of, process_start
-from runtime.runc import Runc, RuncError, failure
+from runtime.runc import Runc, RuncError
 from runtime.shim_spec import ShimSpec
 
 __all__ = ["ContainerProcess", "StartFailed"]
@@ -137,31 +136,23 @@ class ContainerProcess:
         argv = self.runc.run_argv(spec.container_id, spec.bundle, self._pid_file, console)
         opened = self._open_streams()
         try:
-            process = self.runc.start(argv, *opened, bound=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise StartFailed(f"{spec.runtime}: {error}") from error
+            self.runc.run_bound(argv, opened, _START_SECONDS)
+        except RuncError as error:
+            self.delete()
+            raise StartFailed(str(error)) from error
         finally:
             for fd in set(opened):
-                if fd > 2:
-                    os.close(fd)
-        try:
-            code = process.wait(_START_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            self.delete()
-            raise StartFailed(f"{spec.runtime}: no answer within {_START_SECONDS:g} s") from None
-        if code != 0:
-            reason = failure(self.runc.log)
-            self.delete()
-            raise StartFailed(reason)
+                os.close(fd)
 
-    def _open_streams(self) -> tuple[int, int, int]:
+    def _open_streams(self) -> list[int]:
         spec = self._spec
         if spec.tty:
-            return subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL
-        stdin = streams.open_child_end(spec, "stdin") if spec.open_stdin else subprocess.DEVNULL
-        return stdin, streams.open_child_end(spec, "stdout"), streams.open_child_end(spec, "stderr")
+            return [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)] * 3
+        if spec.open_stdin:
+            stdin = streams.open_child_end(spec, "stdin")
+        else:
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return [stdin, streams.open_child_end(spec, "stdout"), streams.open_child_end(spec, "stderr")]
 
     def _know(self, pid: int, started_ns: int) -> None:
         """Record the process before anything can happen to it: nobody but we can reap it."""

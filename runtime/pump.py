@@ -56,6 +56,7 @@ class Pump:
         self._running = True
         self._retry_at = 0.0
         self._tty_hung = False
+        self._moved_at = 0.0
         self.tap: Tap | None = None
         self.paused: Callable[[], bool] = lambda: False
         self.failures = 0  #: how often journal or spool refused
@@ -109,7 +110,7 @@ class Pump:
             return 0.0
         if self._retry_at:
             return max(0.0, self._retry_at - time.monotonic())
-        if moved or not self._running:
+        if (moved and not self._after_quiet()) or not self._running:
             self._cooling = True
             return HOT_SECONDS
         if self.paused():
@@ -122,6 +123,11 @@ class Pump:
                 trim_heap()
         self._arm()
         return _HUNG_SECONDS if self._tty_hung else None
+
+    def _after_quiet(self) -> bool:
+        """Whether the bytes just moved came after a quiet time: then there is no need to look again soon."""
+        before, self._moved_at = self._moved_at, time.monotonic()
+        return self._moved_at - before > 2 * HOT_SECONDS
 
     def _arm(self) -> None:
         for fd in self._fds.values():

@@ -7,10 +7,14 @@ whether to wait in a thread, in asyncio or in the shim's loop.
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from runtime.linux import die_with_parent
 
@@ -71,13 +75,25 @@ class Runc:
         )
         return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""
 
-    def start(
-        self, argv: Sequence[str], stdin: int, stdout: int, stderr: int, *, bound: bool
-    ) -> subprocess.Popen[bytes]:
-        """Start a call with these descriptors. ``bound``: the kernel kills it if the caller dies."""
-        return subprocess.Popen(
-            argv, stdin=stdin, stdout=stdout, stderr=stderr, preexec_fn=die_with_parent if bound else None
-        )
+    def run_bound(self, argv: Sequence[str], streams: Sequence[int], seconds: float) -> None:
+        """Run a call to its end, with its three standard streams; the kernel kills it if the caller dies.
+
+        Forks by hand, which costs a shim less memory than ``subprocess``. Raises RuncError.
+        """
+        pid = _spawn_bound(argv, streams)
+        pidfd = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            if not ended.poll(seconds * 1000):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise RuncError(f"{self.command}: no answer within {seconds:g} s")
+        finally:
+            os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            raise RuncError(failure(self.log))
 
     def call(self, argv: Sequence[str], seconds: float = 60.0) -> None:
         """Run a short call to its end. Raises RuncError."""
@@ -96,6 +112,35 @@ class Runc:
             raise RuncError(f"{self.command}: {error.strerror}") from error
         if done.returncode != 0:
             raise RuncError(failure(self.log, done.stderr.decode(errors="replace")))
+
+
+def _spawn_bound(argv: Sequence[str], streams: Sequence[int]) -> int:
+    """Fork and exec; the pid. Raises RuncError if there is nothing to execute."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _exec(argv, streams, write)
+    os.close(write)
+    complaint = os.read(read, 1024)
+    os.close(read)
+    if complaint:
+        os.waitpid(pid, 0)
+        raise RuncError(f"{argv[0]}: {complaint.decode(errors='replace')}")
+    return pid
+
+
+def _exec(argv: Sequence[str], streams: Sequence[int], complaints: int) -> NoReturn:
+    try:
+        die_with_parent()
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; the container is not to inherit it
+            signal.signal(ignored, signal.SIG_DFL)
+        os.execvp(argv[0], list(argv))
+    except OSError as error:
+        os.write(complaints, str(error.strerror).encode())
+    finally:
+        os._exit(127)
 
 
 def failure(log: Path, stderr: str = "") -> str:
