@@ -21,7 +21,6 @@ __all__ = ["Answer", "Connection", "Unreachable"]
 
 # It would log a line for every request.
 logging.getLogger("elastic_transport.transport").setLevel(logging.WARNING)
-logging.getLogger("elastic_transport.node").setLevel(logging.ERROR)
 
 
 class Unreachable(Exception):
@@ -43,7 +42,14 @@ class _AsBytes(elastic_transport.Serializer):
         return data
 
     def dumps(self, data: Any) -> bytes:
-        return bytes(data)
+        return data  # type: ignore[no-any-return]  # bytes, or a view of them
+
+
+class _Node(elastic_transport.Urllib3HttpNode):
+    """A host, without the original's debug log, which decodes every body whether it is shown or not."""
+
+    def _log_request(self, *_: Any, **__: Any) -> None:
+        pass
 
 
 class Connection:
@@ -69,6 +75,7 @@ class Connection:
         client = Elasticsearch(
             list(config.hosts),
             serializers=dict.fromkeys(kinds, as_bytes),
+            node_class=_Node,
             **options,
         )
         # The client itself refuses every server that is not Elastic's own; its transport talks to all of
@@ -76,7 +83,7 @@ class Connection:
         # the client's rules for hosts, TLS and dead nodes. Compressing is ours: the client's is gzip -9.
         self._transport = client.transport
 
-    def bulk(self, index: str, body: bytes, filter_path: str) -> Answer:
+    def bulk(self, index: str, body: bytes | memoryview, filter_path: str) -> Answer:
         """Send a bulk body. Raises Unreachable."""
         headers = {"content-type": "application/x-ndjson"}
         if self._gzip:
@@ -89,7 +96,9 @@ class Connection:
         headers = {} if body is None else {"content-type": "application/json"}
         return self._request(method, target, headers, body)
 
-    def _request(self, method: str, target: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    def _request(
+        self, method: str, target: str, headers: dict[str, str], body: bytes | memoryview | None
+    ) -> Answer:
         headers = {"accept": "application/json", **self._headers, **headers}
         try:
             response = self._transport.perform_request(

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from collector.enrich.services import service_of
@@ -27,15 +29,21 @@ __all__ = ["Documents", "Rendered", "split_items"]
 _BETWEEN = '"}\n{"log":"'
 _STREAM = '","stream":"'
 _TIME = '"time":"'
-_PADDED = [f"{number:03d}" for number in range(1000)]
-_PLAIN = [str(number) for number in range(1000)]
+_ID_END = '"}}\n{"message":"'
+_DOCUMENT_END = "}}\n"
+#: The last three digits of a number with what follows it: in the id, and as the sequence. Lines below a
+#: thousand have no leading zeros.
+_IDS = [[f"{number:{width}}{_ID_END}" for number in range(1000)] for width in ("d", "03d")]
+_SEQUENCES = [[f"{number:{width}}{_DOCUMENT_END}" for number in range(1000)] for width in ("d", "03d")]
+#: Blocks are rendered in pieces of about so many bytes, which stay in the processor's cache.
+_CHUNK = 1 << 15
 _ENCODER = codec.Encoder()
 
 
 class Rendered(NamedTuple):
     """Part of a bulk body."""
 
-    body: bytes  #: two lines for each document, each ended by ``\n``
+    body: bytes | memoryview  #: two lines for each document, each ended by ``\n``
     documents: int
 
 
@@ -58,18 +66,24 @@ class Documents:
         self._data_stream = data_stream
         self._frames: dict[int, tuple[Source, _Frame]] = {}
 
-    def render(self, stored: StoredBlock) -> Rendered:
-        """The documents of one block, in its order."""
+    def render(self, stored: StoredBlock) -> Iterator[Rendered]:
+        """The documents of one block, in its order and in parts of a good size to work on."""
         frame = self._frame(stored.source, stored.source_number)
         block = stored.block
         first = stored.first_line + 1
         if block.partial is not None:
-            return Rendered(_render_records(block, frame, first), 1)
+            yield Rendered(_render_records(_ENCODER.encode(block), block, frame, first), 1)
+            return
         data = _ENCODER.encode(block)
-        pieces = _splice(data, block.lines)
-        if pieces is None:
-            return Rendered(_render_records(block, frame, first), block.lines)
-        return Rendered(_join(pieces, frame, first), block.lines)
+        octets = np.frombuffer(data, dtype=np.uint8)
+        alike = data.startswith(b'{"log":"') and not _may_end_in_escaped_backslash(data, octets)
+        for start, end, lines in _cuts(octets):
+            pieces = _splice(str(data[start:end], "latin-1"), lines) if alike else None
+            if pieces is None:
+                yield Rendered(_render_records(data[start:end], block, frame, first), lines)
+            else:
+                yield Rendered(_join(pieces, frame, first), lines)
+            first += lines
 
     def _frame(self, source: Source, number: int) -> _Frame:
         known = self._frames.get(number)
@@ -90,9 +104,9 @@ class Documents:
         return _Frame(f'{{"create":{{"_id":"{prefix}-', f'",{fields[1:-1]},{event}')
 
 
-def split_items(body: bytes) -> list[bytes]:
+def split_items(body: bytes | memoryview) -> list[bytes]:
     """The documents of a bulk body, each with its action line."""
-    lines = body.split(b"\n")
+    lines = bytes(body).split(b"\n")
     return [b"%b\n%b\n" % (lines[i], lines[i + 1]) for i in range(0, len(lines) - 1, 2)]
 
 
@@ -132,17 +146,25 @@ def _image(image: str) -> dict[str, object]:
     return fields
 
 
+def _cuts(octets: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, int]]:
+    """Where to cut, behind whole records: start, end, and the records between."""
+    ends = np.flatnonzero(octets == 10) + 1
+    start = done = 0
+    while done < len(ends):
+        last = min(int(np.searchsorted(ends, start + _CHUNK)), len(ends) - 1)
+        end = int(ends[last])
+        yield start, end, last + 1 - done
+        start, done = end, last + 1
+
+
 # --- records that are alike ------------------------------------------------------------------------------
 
 
-def _splice(data: bytes, count: int) -> list[str] | None:
+def _splice(text: str, count: int) -> list[str] | None:
     """For each record ``message","stream":"…","@timestamp":"time``; None if they are not all alike.
 
     Alike: in Docker's order of fields, the attributes of the first, each message a whole line.
     """
-    if not data.startswith(b'{"log":"') or _may_end_in_escaped_backslash(data):
-        return None
-    text = data.decode("latin-1")
     at = text.find(_STREAM)
     start = text.rfind(_TIME, 0, text.find("\n"))
     if at < 0 or start < at:
@@ -159,15 +181,12 @@ def _splice(data: bytes, count: int) -> list[str] | None:
             length = len(text)
             text = text.replace(old, new)
             found += (len(text) - length) // (len(new) - len(old))
-    if found != count:
-        return None
     pieces = text[8:-3].split(_BETWEEN)
-    return pieces if len(pieces) == count else None
+    return pieces if found == len(pieces) == count else None
 
 
-def _may_end_in_escaped_backslash(data: bytes) -> bool:
+def _may_end_in_escaped_backslash(data: bytes, octets: npt.NDArray[np.uint8]) -> bool:
     r"""Whether a message may end in the characters \n, which look like the escape of a newline."""
-    octets = np.frombuffer(data, dtype=np.uint8)
     backslash = octets == 92
     return bool((backslash[:-1] & backslash[1:]).any()) and b'\\\\n","stream"' in data
 
@@ -180,33 +199,30 @@ def _join(pieces: list[str], frame: _Frame, first: int) -> bytes:
         thousands, start = divmod(first + done, 1000)
         size = min(1000 - start, count - done)
         lead = str(thousands) if thousands else ""
-        digits = (_PADDED if thousands else _PLAIN)[start : start + size]
-        parts = [""] * (6 * size)
-        parts[0::6] = [f"}}}}\n{frame.action}{lead}"] * size
-        parts[1::6] = digits
-        parts[2::6] = ['"}}\n{"message":"'] * size
-        parts[3::6] = pieces[done : done + size]
-        parts[4::6] = [frame.tail + lead] * size
-        parts[5::6] = digits
+        padded = bool(thousands)
+        parts = [""] * (5 * size)
+        parts[0::5] = [frame.action + lead] * size
+        parts[1::5] = _IDS[padded][start : start + size]
+        parts[2::5] = pieces[done : done + size]
+        parts[3::5] = [frame.tail + lead] * size
+        parts[4::5] = _SEQUENCES[padded][start : start + size]
         out.append("".join(parts))
         done += size
-    out.append("}}\n")
-    return "".join(out)[3:].encode("latin-1")
+    return "".join(out).encode("latin-1")
 
 
 # --- records one by one ----------------------------------------------------------------------------------
 
 
-def _render_records(block: Block, frame: _Frame, first: int) -> bytes:
-    records = _ENCODER.encode(block)[:-1].split(b"\n")
+def _render_records(data: bytes, block: Block, frame: _Frame, first: int) -> bytes:
     out: list[str] = []
-    for number, record in enumerate(records, first):
+    for number, record in enumerate(data[:-1].split(b"\n"), first):
         document = _splice_record(record.decode("latin-1")) or _render_foreign(record, block)
         if block.partial is not None:
             at = document.rfind('"@timestamp":"')
             piece = orjson.dumps(block.partial).decode()
             document = f'{document[:at]}"partial":{piece},{document[at:]}'
-        out.append(f'{frame.action}{number}"}}}}\n{{"message":"{document}{frame.tail}{number}}}}}\n')
+        out.append(f"{frame.action}{number}{_ID_END}{document}{frame.tail}{number}{_DOCUMENT_END}")
     return "".join(out).encode("latin-1")
 
 

@@ -21,7 +21,7 @@ from exporters.elasticsearch.dead_letters import DeadLetter, DeadLetters
 from exporters.elasticsearch.documents import Documents, Rendered, split_items
 from exporters.elasticsearch.template import TemplateRefused, install
 
-__all__ = ["ElasticsearchCounters", "ElasticsearchExporter"]
+__all__ = ["ElasticsearchCounters", "ElasticsearchExporter", "RequestMemory"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class ElasticsearchExporter:
         self._backoff = Backoff(self._stop, config.backoff_seconds, config.longest_backoff_seconds)
         self._loop = CursorLoop("elasticsearch", cursor, self._deliver, self._stop, config.batch_bytes)
         self._prepared = not config.install_template
+        self._request_memory = RequestMemory()
         self._request_bytes = config.request_bytes  # halved when the server says 413
 
     async def run(self) -> None:
@@ -109,8 +110,8 @@ class ElasticsearchExporter:
     def _deliver(self, batch: StoredBatch) -> None:
         while not self._prepared:
             self._prepare()
-        rendered = (self._documents.render(stored) for stored in batch.blocks)
-        for request in _requests(rendered, self._request_bytes):
+        parts = (part for stored in batch.blocks for part in self._documents.render(stored))
+        for request in self._request_memory.put_together(parts, self._request_bytes):
             self._send(request)
 
     def _prepare(self) -> None:
@@ -228,19 +229,33 @@ class ElasticsearchExporter:
         self._backoff.pause()
 
 
-def _requests(rendered: Iterable[Rendered], most_bytes: int) -> Iterator[Rendered]:
-    """Put blocks together up to ``most_bytes``; cut those that are larger by themselves."""
-    bodies: list[bytes] = []
-    size = documents = 0
-    for part in (piece for whole in rendered for piece in _cut(whole, most_bytes)):
-        if bodies and size + len(part.body) > most_bytes:
-            yield Rendered(b"".join(bodies), documents)
-            bodies, size, documents = [], 0, 0
-        bodies.append(part.body)
-        size += len(part.body)
-        documents += part.documents
-    if bodies:
-        yield Rendered(b"".join(bodies), documents)
+class RequestMemory:
+    """Puts documents together to requests of at most so many bytes, in memory that is used again and again.
+
+    (Memory that is new each time costs as much as the rendering: the kernel has to clear it.)
+    """
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+
+    def put_together(self, parts: Iterable[Rendered], most_bytes: int) -> Iterator[Rendered]:
+        """Each request is valid until the next is asked for. A larger document is a request of its own."""
+        if len(self._memory) < most_bytes:
+            self._memory = bytearray(most_bytes)
+        size = documents = 0
+        for part in (piece for whole in parts for piece in _cut(whole, most_bytes)):
+            length = len(part.body)
+            if size and size + length > most_bytes:
+                yield Rendered(memoryview(self._memory)[:size], documents)
+                size = documents = 0
+            if length > most_bytes:
+                yield part
+                continue
+            self._memory[size : size + length] = part.body
+            size += length
+            documents += part.documents
+        if size:
+            yield Rendered(memoryview(self._memory)[:size], documents)
 
 
 def _cut(rendered: Rendered, most_bytes: int) -> Iterator[Rendered]:

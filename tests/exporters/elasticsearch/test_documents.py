@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -15,8 +16,12 @@ from logdrivers.codecs import json_file as codec
 STREAM = ("logs", "taffrail", "default")
 
 
-def parse(rendered: Rendered) -> list[tuple[str, dict[str, Any]]]:
+def parse(parts: Iterable[Rendered]) -> list[tuple[str, dict[str, Any]]]:
     """Ids and documents, with a real JSON parser."""
+    return [each for part in parts for each in _parse(part)]
+
+
+def _parse(rendered: Rendered) -> list[tuple[str, dict[str, Any]]]:
     lines = rendered.body.split(b"\n")
     assert lines.pop() == b""
     assert len(lines) == 2 * rendered.documents
@@ -57,6 +62,15 @@ def test_numbers_run_on_across_thousands(source, json_block, first):
     numbers = [first + 1 + i for i in range(2500)]
     assert [document["event"]["sequence"] for _, document in found] == numbers
     assert [int(id.rpartition("-")[2]) for id, _ in found] == numbers
+
+
+def test_a_large_block_in_parts(source, json_block):
+    texts = [b"%d %s\n" % (number, b"x" * (number % 300)) for number in range(3000)]
+    parts = list(Documents("s", STREAM).render(StoredBlock(json_block(texts), source(), 1, 0)))
+    assert len(parts) > 5
+    found = [document for _, document in parse(parts)]
+    assert [d["message"].encode() + b"\n" for d in found] == texts
+    assert [d["event"]["sequence"] for d in found] == list(range(1, 3001))
 
 
 def test_ids_repeat_for_the_same_line_however_blocks_are_cut(source, json_block):
@@ -170,7 +184,7 @@ def test_a_source_that_takes_another_number_is_rendered_anew(source, json_block)
 
 
 def test_items_of_a_body(source, json_block):
-    rendered = Documents("s", STREAM).render(StoredBlock(json_block([b"a\n", b"b\n"]), source(), 1, 0))
+    (rendered,) = Documents("s", STREAM).render(StoredBlock(json_block([b"a\n", b"b\n"]), source(), 1, 0))
     items = split_items(rendered.body)
     assert len(items) == 2
     assert b"".join(items) == rendered.body
