@@ -22,6 +22,7 @@ def _load(name: str) -> ModuleType:
 
 
 elasticsearch = _load("elasticsearch_server").elasticsearch
+v2_guest = _load("qemu_guest").v2_guest
 docker_engine = _load("docker_engine").docker_engine
 
 
