@@ -19,7 +19,7 @@ from collector.sink import Source
 __all__ = ["Known", "Sources", "looks_secret"]
 
 _SECRET = re.compile(
-    r"pass(word|wd|phrase)?([^a-z]|$)|secret|token|credential|api[-_.]?key|private[-_.]?key"
+    r"passw(or)?d|passphrase|([^a-z]|^)pass([^a-z]|$)|secret|token|credential|api[-_.]?key|private[-_.]?key"
     r"|access[-_.]?key|([^a-z]|^)auth([^a-z]|$)|([^a-z]|^)pwd([^a-z]|$)",
     re.IGNORECASE,
 )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from collector.sink import Cursor, StoredBatch
 from exporters.cursor_loop import Backoff, CursorLoop, Stopped
@@ -48,8 +50,8 @@ class ElasticsearchCounters:
 class ElasticsearchExporter:
     """One cursor, one cluster. ``run`` in a task, or ``run_forever`` in a thread with ``stop`` from another.
 
-    ``store_id`` tells apart the ids of documents from stores that number their sources anew; give it an
-    identity made with the store.
+    ``store_id`` tells apart the ids of documents from stores that number their sources anew: an identity made
+    with the store. Without it one is kept in the state directory, to be removed with the store.
     """
 
     def __init__(self, config: ElasticsearchConfig, cursor: Cursor, store_id: str = "") -> None:
@@ -57,7 +59,8 @@ class ElasticsearchExporter:
         self._config = config
         self._cursor = cursor
         self._counters = ElasticsearchCounters()
-        self._documents = Documents(store_id, config.data_stream_parts)
+        identity = store_id or _identity(config.state_directory / "store-id")
+        self._documents = Documents(identity, config.data_stream_parts)
         self._connection = Connection(config)
         self._stop = threading.Event()
         self._backoff = Backoff(self._stop, config.backoff_seconds, config.longest_backoff_seconds)
@@ -227,6 +230,18 @@ class ElasticsearchExporter:
             log.error("delivering to %s failed, trying again: %s", self._config.data_stream, text)
         self._counters.up = False
         self._backoff.pause()
+
+
+def _identity(path: Path) -> str:
+    """The identity kept in this file, made when it is not there."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        identity = uuid.uuid4().hex
+        part = path.with_suffix(".part")
+        part.write_text(identity + "\n")
+        part.replace(path)
+        return identity
 
 
 class RequestMemory:

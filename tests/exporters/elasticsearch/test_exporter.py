@@ -231,3 +231,21 @@ def test_the_template_is_tried_in_plainer_forms(fault_server, exporting, cursor,
     assert len(puts) == 3
     assert b'"data_stream":{}' in puts[1]
     assert b'"data_stream":{}' not in puts[2]
+
+
+def test_ids_stay_the_same_over_a_restart_and_differ_with_the_state(
+    fault_server, cursor, fill, tmp_path, eventually
+):
+    fill(5)
+    ids = []
+    for state in ("a", "a", "b"):
+        cursor.position = 0
+        exporter = ElasticsearchExporter(ElasticsearchConfig((fault_server.url,), tmp_path / state), cursor)
+        thread = threading.Thread(target=exporter.run_forever)
+        thread.start()
+        eventually(lambda: cursor.lag() == (0, 0), "the end")
+        exporter.stop()
+        thread.join()
+        ids.append(set(fault_server.documents))
+    assert ids[0] == ids[1]
+    assert len(ids[2]) == 10
