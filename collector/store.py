@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,8 @@ _UPKEEP_SECONDS: Final = 10.0
 _COMPRESS_FROM: Final = 512
 #: Fast levels of zstd are negative; this one costs 0.25 µs a line.
 _LEVEL: Final = -3
+
+_IDENTITY = "identity"
 
 
 class Store:
@@ -95,6 +98,8 @@ class Store:
             self._thread.start()
 
     def _adopt(self, opened: Opened) -> None:
+        self._identity = self._catalog.text(_IDENTITY) or uuid.uuid4().hex
+        self._catalog.set_text(_IDENTITY, self._identity)
         self._segments: dict[int, Segment] = opened.segments
         self._active = opened.active
         self._active_since = time.monotonic()
@@ -108,6 +113,11 @@ class Store:
         self._skipped: dict[str, dict[int, int]] = {}
         self._torn_bytes = opened.torn_bytes
         self._gap_lines = opened.gap_lines
+
+    @property
+    def identity(self) -> str:
+        """Made with the store and never changed: tells its source numbers from those of another store."""
+        return self._identity
 
     # --- writing ---
 

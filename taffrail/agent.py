@@ -122,9 +122,13 @@ class Agent:
             *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
         ]
         if config.elasticsearch.hosts:
-            exporter = ElasticsearchExporter(self._elasticsearch(), store.cursor("elasticsearch"))
+            exporter = ElasticsearchExporter(
+                self._elasticsearch(), store.cursor("elasticsearch"), store.identity
+            )
             work.append(("elasticsearch", exporter.run()))
             own.register(exporter_metrics(exporter))
+        else:
+            store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
         own.register(sampling_metrics(sampler, exposition))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))

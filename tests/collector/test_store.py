@@ -63,6 +63,16 @@ def test_blocks_come_back_as_they_went_in(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_store_keeps_its_identity_and_another_has_another(tmp_path: Path) -> None:
+    identities = []
+    for name in ("one", "one", "two"):
+        store = open_store(tmp_path / name)
+        identities.append(store.identity)
+        store.close()
+    assert identities[0] == identities[1] != identities[2]
+    assert all(identities)
+
+
 def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     with pytest.raises(StoreLocked, match=f"in use by process {os.getpid()}"):
