@@ -7,15 +7,14 @@ Lines come from the journal, so a sink that is away costs nothing but time. The 
 from __future__ import annotations
 
 import re
-import select
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
+from logdrivers.datagrams import DEFAULT_RATE, Pace, parse_rate
 from logdrivers.dial import Dialer, peer_closed, write
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
@@ -25,12 +24,8 @@ __all__ = ["GelfAddress", "GelfDriver", "GelfTcpSink", "GelfUdpSink", "parse_add
 
 _CONNECT_SECONDS = 10.0
 _WRITE_SECONDS = 10.0
-#: Datagrams that go out in one go. A Graylog input's default socket buffer holds some 200 of a kilobyte;
-#: more at once, and the receiving kernel drops them unseen.
-_BURST = 64
 #: Messages per second, ours beside Docker's options: UDP has no way to say "slower".
 _RATE_OPTION = "gelf-udp-rate"
-_DEFAULT_RATE = 20_000
 _UDP_ONLY = ("gelf-compression-type", "gelf-compression-level")
 _TCP_ONLY = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
 _KNOWN = JOURNALED_OPTIONS | {"gelf-address", _RATE_OPTION, *_UDP_ONLY, *_TCP_ONLY}
@@ -113,10 +108,7 @@ def _compression(options: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _rate(options: Mapping[str, str]) -> int:
-    rate = options.get(_RATE_OPTION, str(_DEFAULT_RATE))
-    if not re.fullmatch(r"[0-9]{1,9}", rate):
-        raise OptionError(f"{go_quote(_RATE_OPTION)} must be messages per second, 0 for no limit, got {rate}")
-    return int(rate)
+    return parse_rate(_RATE_OPTION, options.get(_RATE_OPTION))
 
 
 def _unknown_value(key: str, value: str) -> OptionError:
@@ -167,13 +159,12 @@ class GelfUdpSink:
     """Datagrams in small bursts, below a rate the receiver's buffer can take."""
 
     def __init__(
-        self, address: GelfAddress, encoder: GelfEncoder, datagrams: Datagrams, rate: int = _DEFAULT_RATE
+        self, address: GelfAddress, encoder: GelfEncoder, datagrams: Datagrams, rate: int = DEFAULT_RATE
     ) -> None:
         self._dialer = Dialer(address.host, address.port, socket.SOCK_DGRAM, _CONNECT_SECONDS)
         self._encoder = encoder
         self._datagrams = datagrams
-        self._burst_seconds = _BURST / rate if rate else 0.0
-        self._next_seconds = 0.0
+        self._pace = Pace(rate)
         self._sock: socket.socket | None = None
         self.empty_lines = 0  #: lines without text: GELF cannot carry them, Docker skips them
 
@@ -187,9 +178,7 @@ class GelfUdpSink:
             if self._sock is None:
                 self._sock = self._dialer.connect()
                 self._sock.setblocking(False)
-            for start in range(0, len(datagrams), _BURST):
-                self._pace()
-                self._burst(self._sock, datagrams[start : start + _BURST])
+            self._pace.send(self._sock, datagrams, _WRITE_SECONDS, str(self._dialer))
         except OSError as error:
             self._encoder.empty_lines, self._datagrams.too_large = empty, too_large
             self.close()
@@ -201,26 +190,6 @@ class GelfUdpSink:
         self.empty_lines = self._encoder.empty_lines
         if self._datagrams.too_large > too_large:
             raise Rejected("too_large", self._datagrams.too_large - too_large)
-
-    def _pace(self) -> None:
-        now = time.monotonic()
-        if self._next_seconds > now:
-            time.sleep(self._next_seconds - now)
-        self._next_seconds = max(self._next_seconds, now) + self._burst_seconds
-
-    def _burst(self, sock: socket.socket, datagrams: Sequence[bytes]) -> None:
-        send = sock.send
-        for datagram in datagrams:
-            try:
-                send(datagram)
-            except BlockingIOError:
-                if not select.select((), (sock,), (), _WRITE_SECONDS)[1]:
-                    raise SinkDown(f"no datagram taken for {self._dialer} in {_WRITE_SECONDS:g} s") from None
-                send(datagram)
-        # "Port unreachable" comes back behind the send it answers: ask now, not at the next line.
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, "the receiver's host answered that nobody takes datagrams there")
 
     def close(self) -> None:
         """Give up the socket at once."""

@@ -12,6 +12,7 @@ from logdrivers.gelf import GelfDriver
 from logdrivers.json_file import JsonFileDriver
 from logdrivers.local import LocalDriver
 from logdrivers.none import NoneDriver
+from logdrivers.syslog import SyslogDriver
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "get", "names"]
 
@@ -23,6 +24,7 @@ BUILTIN: tuple[type[Driver], ...] = (
     LocalDriver,
     GelfDriver,
     FluentdDriver,
+    SyslogDriver,
     NoneDriver,
 )
 #: The entry point group; each entry names a class that is a Driver and is called without arguments.

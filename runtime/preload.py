@@ -25,6 +25,7 @@ MODULES = (
     "logdrivers.local",
     "logdrivers.gelf",
     "logdrivers.fluentd",
+    "logdrivers.syslog",
 )
 
 

@@ -143,11 +143,7 @@ def test_local_is_the_same_to_the_byte_and_reads_dockers(docker_engine: Any, tmp
         (r.stream, r.line, r.partial and (r.partial.ordinal, r.partial.last), r.end) for r in mine
     ] == strip
     assert local_log_path(ours.directory).stat().st_mode == local_log_path(theirs.directory).stat().st_mode
-    joined = [
-        b"".join(d for s, d, _ in records_of(LocalDriver(), info) if s is Stream.STDOUT)
-        for info in (theirs, ours)
-    ]
-    assert joined[0] == joined[1]
+    assert stdout_of(theirs) == stdout_of(ours)
 
 
 def test_docker_reads_our_local_files(docker_engine: Any, tmp_path: Path) -> None:

@@ -1,0 +1,232 @@
+"""Where syslog messages go: a server over UDP, TCP or TLS, a Unix socket, or the host's own.
+
+A sink connects on first use and after every failure, and every wait has a deadline. Messages are made in
+``logdrivers/codecs/syslog.py``.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from logdrivers.block import Block
+from logdrivers.codecs.syslog import SyslogEncoder
+from logdrivers.datagrams import Pace
+from logdrivers.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.driver import OptionError, Rejected, SinkDown
+from logdrivers.syslog_address import SyslogAddress
+
+__all__ = ["LOCAL_SOCKETS", "SyslogDatagramSink", "SyslogStreamSink", "Tls"]
+
+_CONNECT_SECONDS = 10.0
+_WRITE_SECONDS = 10.0
+#: How long a server is given to object to what the handshake told it.
+_OBJECTION_SECONDS = 1.0
+#: Where a host's syslog daemon listens, in the order in which they are tried.
+LOCAL_SOCKETS = ("/dev/log", "/var/run/syslog", "/var/run/log")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files with certificates and the key, in PEM; ``""`` is the system's authorities, and none of our own."""
+
+    ca_cert: str = ""
+    cert: str = ""
+    key: str = ""
+    skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files. Raises OptionError in Docker's words for one that cannot be used."""
+        context = ssl.create_default_context()
+        if self.ca_cert:
+            try:
+                context.load_verify_locations(self.ca_cert)
+            except OSError as error:  # ssl.SSLError is one
+                raise OptionError(
+                    f'could not read CA certificate "{self.ca_cert}": {_why(error, self.ca_cert)}'
+                ) from None
+        if self.cert or self.key:
+            try:
+                context.load_cert_chain(self.cert, self.key or None)
+            except (OSError, ValueError) as error:
+                raise OptionError(f"Could not load X509 key pair: {_why(error, self.cert)}") from None
+        if self.skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _why(error: Exception, path: str = "") -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"open {error.filename or path}: no such file or directory"
+    return str(error)
+
+
+class SyslogStreamSink:
+    """Messages over one connection; a batch counts as sent when the receiving host has it."""
+
+    def __init__(self, address: SyslogAddress, encoder: SyslogEncoder, tls: Tls) -> None:
+        self._address = address
+        self._dialer = Dialer(address.host, address.port, socket.SOCK_STREAM, _CONNECT_SECONDS)
+        self._encoder = encoder
+        self._tls = tls
+        self._sock: socket.socket | None = None
+        self.empty_lines = 0  #: lines without text, which Docker does not send
+
+    def send(self, blocks: Sequence[Block]) -> None:
+        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
+        before = self._encoder.empty_lines
+        data = b"".join([self._encoder.frames(block) for block in blocks])
+        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
+        try:
+            if data:
+                write(self._connection(), data, _WRITE_SECONDS)
+        except OSError as error:
+            self.close()
+            raise SinkDown(f"cannot write {len(data)} bytes to {self._address}: {error}") from error
+        except SinkDown:
+            self.close()
+            raise
+        self.empty_lines += empty
+
+    def _connection(self) -> socket.socket:
+        sock = self._sock
+        moved = self._address.scheme != "unix" and sock is not None and self._dialer.moved(sock)
+        if sock is not None and (moved or peer_closed(sock)):
+            self.close()
+            sock = None
+        if sock is None:
+            sock = self._sock = self._connect()
+        return sock
+
+    def _connect(self) -> socket.socket:
+        if self._address.scheme == "unix":
+            return dial_unix(self._address.path, _CONNECT_SECONDS)
+        sock = self._dialer.connect()
+        if self._address.scheme == "tcp":
+            return sock
+        try:
+            # Read anew each time: certificates are renewed while containers run.
+            secured = self._tls.context().wrap_socket(sock, server_hostname=self._address.host or "localhost")
+        except OptionError as error:
+            sock.close()
+            raise SinkDown(f"cannot connect to {self._address}: {error}") from error
+        except OSError:  # ssl.SSLError is one
+            sock.close()
+            raise
+        try:
+            _await_objection(secured)
+        except OSError:
+            secured.close()
+            raise
+        return secured
+
+    def close(self) -> None:
+        """Give up the connection at once."""
+        if self._sock is not None:
+            if isinstance(self._sock, ssl.SSLSocket):
+                # Bytes left unread (session tickets) would make the kernel reset what the server still reads.
+                _take_in(self._sock)
+            self._sock.close()
+            self._sock = None
+
+
+def _await_objection(sock: ssl.SSLSocket) -> None:
+    """In TLS 1.3 a server refuses a client's certificate when the client believes the handshake done.
+
+    It answers at once all the same, with tickets or with an alert: what was sent before that would be lost.
+    """
+    if sock.version() == "TLSv1.3" and select.select((sock,), (), (), _OBJECTION_SECONDS)[0]:
+        timeout = sock.gettimeout()
+        sock.setblocking(False)
+        try:
+            if sock.recv(1) == b"":
+                raise OSError("the server closed the connection after the handshake")
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            sock.settimeout(timeout)
+
+
+def _take_in(sock: ssl.SSLSocket) -> None:
+    try:
+        sock.setblocking(False)
+        while sock.recv(4096):
+            pass
+    except OSError:  # nothing more to read, or no connection
+        return
+
+
+class SyslogDatagramSink:
+    """One datagram per message: UDP below a rate, or a Unix socket, which waits by itself."""
+
+    def __init__(self, address: SyslogAddress, encoder: SyslogEncoder, pace: Pace) -> None:
+        self._address = address
+        self._dialer = Dialer(address.host, address.port, socket.SOCK_DGRAM, _CONNECT_SECONDS)
+        self._encoder = encoder
+        self._pace = pace
+        self._sock: socket.socket | None = None
+        self.empty_lines = 0  #: lines without text, which Docker does not send
+
+    def send(self, blocks: Sequence[Block]) -> None:
+        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``)."""
+        before = self._encoder.empty_lines
+        messages = [message for block in blocks for message in self._encoder.messages(block)]
+        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
+        try:
+            sock = self._connection()
+            if sock.type is socket.SOCK_STREAM:
+                sock.setblocking(True)
+                write(sock, b"".join(messages), _WRITE_SECONDS)
+                too_large = 0
+            else:
+                too_large = self._pace.send(sock, messages, _WRITE_SECONDS, str(self._address))
+        except OSError as error:
+            self.close()
+            raise SinkDown(f"cannot send to {self._address}: {error}") from error
+        except SinkDown:
+            self.close()
+            raise
+        self.empty_lines += empty
+        if too_large:
+            raise Rejected("too_large", too_large)
+
+    def _connection(self) -> socket.socket:
+        udp = self._address.scheme == "udp"
+        if self._sock is not None and (self._dialer.moved(self._sock) if udp else peer_closed(self._sock)):
+            self.close()
+        if self._sock is None:
+            self._sock = self._dialer.connect() if udp else self._connect_unix()
+            self._sock.setblocking(False)
+        return self._sock
+
+    def _connect_unix(self) -> socket.socket:
+        why: OSError | None = None
+        for kind, path in self._unix_sockets():
+            sock = socket.socket(socket.AF_UNIX, kind)
+            try:
+                sock.settimeout(_CONNECT_SECONDS)
+                sock.connect(path)
+            except OSError as error:
+                sock.close()
+                why = why or error
+                continue
+            return sock
+        raise SinkDown(f"cannot connect to {self._address}: {why}")
+
+    def _unix_sockets(self) -> Iterator[tuple[socket.SocketKind, str]]:
+        if self._address.path:
+            yield socket.SOCK_DGRAM, self._address.path
+            return
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            for path in LOCAL_SOCKETS:
+                yield kind, path
+
+    def close(self) -> None:
+        """Give up the socket at once."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
