@@ -26,7 +26,7 @@ from collector.roots import Roots
 
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "guest-kernel"
 _PACKAGE = "linux-image-cloud-amd64"
-_BOOT_SECONDS = 100
+_BOOT_SECONDS = 240
 _POD = "0c1a5f6e_5b1c_4d5e_9d3e_6f2f3a1b7c11"
 
 IDS = {"burner": "a1" * 32, "holder": "b2" * 32, "victim": "c3" * 32, "writer": "d4" * 32}

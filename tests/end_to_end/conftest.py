@@ -132,9 +132,12 @@ class Running:
         assert down.returncode == 0, down.stderr
 
 
-@pytest.fixture
+IMAGE = "test/busybox:1"
+
+
+@pytest.fixture(scope="session")
 def image() -> str:
-    return "test/busybox:1"
+    return IMAGE
 
 
 @pytest.fixture
@@ -148,3 +151,15 @@ def taffrail() -> Iterator[Running]:
     running = Running()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def shared_taffrail() -> Iterator[Running]:
+    """Started, with the image imported; for all tests of a module, which use names of their own."""
+    running = Running()
+    try:
+        running.up()
+        running.import_image(IMAGE)
+        yield running
+    finally:
+        running.close()
