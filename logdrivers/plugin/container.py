@@ -113,6 +113,12 @@ class PluginContainer:
                 return
             self._finish()
 
+    def drain(self) -> None:
+        """Have everything in the journal that is in the FIFO now, as far as a disk takes it."""
+        with self.lock:
+            if self._intake is not None:
+                self._intake.round()  # as much as a pipe holds, whoever goes on writing
+
     def round(self) -> int:
         """Read what is there: bytes moved. Called by the pump."""
         with self.lock:
@@ -123,7 +129,7 @@ class PluginContainer:
                 return 0
             moved = self._intake.round()
             if moved is None:
-                log.info("%s: the engine is gone", self.name)
+                log.info("%s: the engine has closed its FIFO", self.name)
                 self._finish()
                 return 0
             return moved

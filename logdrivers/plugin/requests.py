@@ -62,6 +62,9 @@ class ReadConfig:
 
 def parse_body(body: bytes) -> dict[str, Any]:
     """The JSON object of a request. Raises RequestError."""
+    if not body:
+        # What Docker Engine sends when it repeats a request after the connection broke.
+        raise RequestError("the log plugin was restarting and got the request without its content: try again")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -95,8 +95,13 @@ class PluginServer:
         return _answer({"Err": ""})
 
     async def _stop_logging(self, request: web.Request) -> web.Response:
-        body = parse_body(await request.read())
-        await asyncio.to_thread(self._service.stop_logging, str(body.get("File", "")))
+        data = await request.read()
+        if data:
+            await asyncio.to_thread(self._service.stop_logging, str(parse_body(data).get("File", "")))
+        else:
+            # Docker Engine repeats a request after a connection error without its body (20.10, measured).
+            # Whichever it was: everything written so far is on disk before it closes its FIFO.
+            await asyncio.to_thread(self._service.drain)
         return _answer({"Err": ""})
 
     async def _read_logs(self, request: web.Request) -> web.StreamResponse:

@@ -98,6 +98,11 @@ class PluginService:
                 container.stop()
                 self._pump.add(container)  # in case a disk refuses
 
+    def drain(self) -> None:
+        """Returns when everything engines have written into any FIFO is on disk, or its disk has refused."""
+        for container in self.containers():
+            container.drain()
+
     def find(self, described: Any) -> PluginContainer:
         """The container to read. Raises RequestError, OptionError."""
         return self._container(parse_info(described, self._directory), described)

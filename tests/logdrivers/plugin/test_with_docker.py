@@ -1,0 +1,264 @@
+"""An unmodified Docker Engine with our drivers, driven by the real command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+import pytest
+
+from logdrivers.codecs.json_file import parse_time
+from logdrivers.delivery import STATE_NAME, read_counters
+from logdrivers.driver import Info
+from logdrivers.registry import get
+
+LONG = 40_000
+SCRIPT = rf"""
+echo to stderr >&2
+printf 'plain <&> "q" tab\tend\n\ncr\r\nback\\slash \\u0009\n'
+printf 'caf\303\251\n'
+i=0; while [ $i -lt 50 ]; do echo "line $i"; i=$((i+1)); done
+head -c {LONG} /dev/zero | tr '\0' x; echo
+printf 'no newline'
+"""
+PRINTED = (
+    b'plain <&> "q" tab\tend\n\ncr\r\nback\\slash \\u0009\ncaf\xc3\xa9\n'
+    + b"".join(b"line %d\n" % i for i in range(50))
+    + b"x" * LONG
+    + b"\nno newline"
+)
+NUMBERS = 100_000
+COUNT = f'i=0; while [ $i -lt {NUMBERS} ]; do echo "number $i of many"; i=$((i+1)); done'
+
+
+class Receiver:
+    """A server for one protocol on a loopback port; ``lines`` are the texts in the order they came."""
+
+    def __init__(self, serve: Callable[[Receiver, socket.socket], None], port: int = 0) -> None:
+        self.lines: list[bytes] = []
+        self._serve = serve
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection:
+            self._serve(self, connection)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def gelf(receiver: Receiver, connection: socket.socket) -> None:
+    rest = b""
+    while data := connection.recv(1 << 20):
+        *messages, rest = (rest + data).split(b"\0")
+        receiver.lines += [json.loads(message)["short_message"].encode() for message in messages]
+
+
+def forward(receiver: Receiver, connection: socket.socket) -> None:
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+    while data := connection.recv(1 << 20):
+        unpacker.feed(data)
+        for _, events, option in unpacker:
+            records = msgpack.Unpacker(raw=False, strict_map_key=False)
+            records.feed(events)
+            receiver.lines += [record["log"].encode() for _, record in records]
+            connection.sendall(msgpack.packb({"ack": option["chunk"]}))
+
+
+RECEIVERS = {"gelf": gelf, "fluentd": forward}
+
+
+def sink_options(sink: str, port: int) -> dict[str, str]:
+    if sink == "fluentd":
+        return {"sink": sink, "fluentd-address": f"127.0.0.1:{port}", "fluentd-request-ack": "true"}
+    return {"sink": sink, "gelf-address": f"tcp://127.0.0.1:{port}"} if sink == "gelf" else {"sink": sink}
+
+
+@pytest.fixture
+def receiving() -> Iterator[Callable[..., Receiver]]:
+    opened: list[Receiver] = []
+
+    def make(sink: str, port: int = 0) -> Receiver:
+        opened.append(Receiver(RECEIVERS[sink], port))
+        return opened[-1]
+
+    yield make
+    for receiver in opened:
+        receiver.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come in {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sink", ["json-file", "local", "gelf", "fluentd"])
+def test_docker_logs_shows_what_was_written_with_every_sink(
+    plugin: Any, receiving: Callable[..., Receiver], sink: str
+) -> None:
+    receiver = receiving(sink) if sink in RECEIVERS else None
+    container = plugin.container(SCRIPT, **sink_options(sink, receiver.port if receiver else 0))
+    plugin.docker.run("wait", container)
+    shown = plugin.logs(container)
+    assert shown.stdout == PRINTED
+    assert shown.stderr == b"to stderr\n"
+    assert plugin.logs(container, "--tail", "2").stdout == b"x" * (LONG - 2 * 16384) + b"\nno newline"
+    if receiver is not None:
+        lines = 60 if sink == "fluentd" else 59  # GELF has no empty lines
+        wait_until(lambda: len(receiver.lines) >= lines, f"{lines} lines at the sink: {len(receiver.lines)}")
+        sent = receiver.lines
+        assert len(sent) == lines
+        assert b"to stderr" in sent
+        assert [line for line in sent if line.startswith(b"line ")] == [b"line %d" % i for i in range(50)]
+        assert sum(len(line) for line in sent if line.startswith(b"xx")) == LONG
+        counters = read_counters(plugin.directory(container) / "log" / STATE_NAME)
+        assert counters is not None
+        assert counters.written == 60
+        assert counters.written == counters.delivered + counters.held + sum(counters.dropped.values())
+
+
+def test_times_are_the_engines_and_bound_what_is_shown(plugin: Any) -> None:
+    container = plugin.container(
+        "for i in 0 1 2 3 4 5 6 7; do echo $i; done", **sink_options("gelf", free_port())
+    )
+    plugin.docker.run("wait", container)
+    rows = [line.split(b" ") for line in plugin.logs(container, "-t").stdout.splitlines()]
+    times = [row[0] for row in rows]
+    assert [row[1] for row in rows] == [b"%d" % i for i in range(8)]
+    assert len(set(times)) == 8  # to the nanosecond
+    assert [parse_time(t) for t in times] == sorted(parse_time(t) for t in times)
+    assert plugin.logs(container, "--since", times[5].decode()).stdout == b"5\n6\n7\n"
+    assert plugin.logs(container, "--until", times[2].decode()).stdout == b"0\n1\n2\n"
+    assert (
+        plugin.logs(container, "--since", times[2].decode(), "--until", times[3].decode()).stdout == b"2\n3\n"
+    )
+
+
+def test_following_shows_lines_as_they_come_and_ends_with_the_container(plugin: Any) -> None:
+    container = plugin.container('echo first; trap "echo last; exit 0" TERM; while :; do sleep 0.1; done')
+    follower = subprocess.Popen(
+        plugin.docker.command("logs", "-f", container), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == b"first\n"
+    plugin.docker.run("stop", container)
+    assert follower.stdout.read() == b"last\n"
+    assert follower.wait(20) == 0
+    follower.stdout.close()
+
+
+def test_a_container_that_starts_again_goes_on_in_its_log(plugin: Any) -> None:
+    container = plugin.container("echo once", sink="local")
+    plugin.docker.run("wait", container)
+    plugin.docker.run("start", "-a", container)
+    plugin.process.terminate()
+    assert plugin.process.wait(20) == 0
+    plugin.start()
+    assert plugin.logs(container).stdout == b"once\nonce\n"
+    assert plugin.logs(container, "--tail", "1").stdout == b"once\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"sink": "gelf"}, b"gelf-address is a required parameter"),
+        ({"sink": "carbon"}, b"no sink 'carbon', expected one of "),
+        ({"max_file": "0"}, b"max-file cannot be less than 1"),
+        ({"sink": "local", "colour": "red"}, b"unknown log opt 'colour' for "),
+    ],
+)
+def test_docker_shows_what_a_driver_refuses(plugin: Any, options: dict[str, str], text: bytes) -> None:
+    plugin.serving()
+    given = [
+        part for key, value in options.items() for part in ("--log-opt", f"{key.replace('_', '-')}={value}")
+    ]
+    name = f"refused-{plugin.name}"
+    plugin.made.append(name)
+    refused = plugin.docker.run(
+        "run",
+        "--name",
+        name,
+        "--network",
+        "none",
+        "--log-driver",
+        plugin.name,
+        *given,
+        "bb:1",
+        "true",
+        check=False,
+    )
+    assert refused.returncode == 125
+    assert text in refused.stderr
+
+
+@pytest.mark.parametrize("sink", ["json-file", "gelf", "fluentd"])
+def test_a_killed_plugin_loses_and_doubles_nothing(
+    plugin: Any, receiving: Callable[..., Receiver], sink: str
+) -> None:
+    port = free_port()
+    container = plugin.container(COUNT, **sink_options(sink, port))
+    for share in (0.1, 0.4, 0.7):
+        wait_until(lambda part=share: written(plugin, container, sink) > part * NUMBERS, "progress")
+        plugin.kill()
+        plugin.start()
+    plugin.docker.run("wait", container)
+    assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(NUMBERS))
+    if sink in RECEIVERS:  # it was away all the time
+        receiver = receiving(sink, port)
+        wait_until(lambda: len(receiver.lines) >= NUMBERS, f"all lines at the sink: {len(receiver.lines)}")
+        assert numbers(receiver.lines) == Counter(range(NUMBERS))
+
+
+def written(plugin: Any, container: str, sink: str) -> int:
+    """How many lines are in the journal."""
+    info = Info(container, "", "", "", (), 0, plugin.directory(container) / "log")
+    reader = get(sink).reader(info)
+    assert reader is not None
+    try:
+        return reader.end_line()
+    finally:
+        reader.close()
+
+
+def numbers(lines: list[bytes]) -> Counter[int]:
+    found = [re.fullmatch(rb"number (\d+) of many", line) for line in lines]
+    assert all(found), next(line for line, match in zip(lines, found, strict=True) if not match)
+    return Counter(int(match[1]) for match in found if match)
+
+
+def test_lines_go_on_when_the_engine_restarts(plugin: Any) -> None:
+    container = plugin.container(
+        'i=0; while [ $i -lt 400 ]; do echo "number $i of many"; sleep 0.005; i=$((i+1)); done'
+    )
+    wait_until(lambda: b"number 20 of" in plugin.logs(container).stdout, "lines")
+    plugin.docker.process.terminate()
+    plugin.docker.process.wait(30)
+    plugin.docker.start()
+    plugin.docker.run("wait", container)
+    assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(400))
