@@ -10,12 +10,13 @@ import re
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from logdrivers.driver import OptionError, SinkDown
 from logdrivers.options import go_quote
 
-__all__ = ["DEFAULT_RATE", "Pace", "parse_rate"]
+__all__ = ["DEFAULT_RATE", "Pace", "parse_rate", "send_waiting"]
 
 DEFAULT_RATE = 20_000  #: datagrams per second
 #: Datagrams that go out in one go. A receiver's default socket buffer holds some 200 of a kilobyte; more at
@@ -51,7 +52,9 @@ class Pace:
             self._wait()
             for datagram in datagrams[start : start + _BURST]:
                 try:
-                    self._send_one(sock, datagram, timeout_seconds, receiver)
+                    sock.send(datagram)
+                except BlockingIOError:
+                    send_waiting(sock, partial(sock.send, datagram), timeout_seconds, receiver)
                 except OSError as error:
                     if error.errno != errno.EMSGSIZE:
                         raise
@@ -67,14 +70,17 @@ class Pace:
             time.sleep(self._next_seconds - now)
         self._next_seconds = max(self._next_seconds, now) + self._burst_seconds
 
-    @staticmethod
-    def _send_one(sock: socket.socket, datagram: bytes, timeout_seconds: float, receiver: str) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                sock.send(datagram)
-                return
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select((), (sock,), (), left)[1]:
-                    raise SinkDown(f"no datagram taken for {receiver} in {timeout_seconds:g} s") from None
+
+def send_waiting(
+    sock: socket.socket, send: Callable[[], object], timeout_seconds: float, receiver: str
+) -> None:
+    """Call ``send``, which a full non-blocking socket refuses, until it is taken. Raises SinkDown if never."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            send()
+            return
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select((), (sock,), (), left)[1]:
+                raise SinkDown(f"no datagram taken for {receiver} in {timeout_seconds:g} s") from None

@@ -1,6 +1,6 @@
 """What the drivers that ship lines have alike: our segments as their journal, tags and attributes checked.
 
-``logdrivers/gelf.py`` and ``logdrivers/fluentd.py`` add their options and their sink.
+gelf, fluentd, syslog and journald add their options and their sink.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from logdrivers.driver import Driver, OptionError
 from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
+from logdrivers.journald import JournaldDriver
 from logdrivers.json_file import JsonFileDriver
 from logdrivers.local import LocalDriver
 from logdrivers.none import NoneDriver
@@ -25,6 +26,7 @@ BUILTIN: tuple[type[Driver], ...] = (
     GelfDriver,
     FluentdDriver,
     SyslogDriver,
+    JournaldDriver,
     NoneDriver,
 )
 #: The entry point group; each entry names a class that is a Driver and is called without arguments.

@@ -26,6 +26,7 @@ MODULES = (
     "logdrivers.gelf",
     "logdrivers.fluentd",
     "logdrivers.syslog",
+    "logdrivers.journald",
 )
 
 

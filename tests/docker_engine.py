@@ -17,16 +17,23 @@ from logdrivers.codecs import json_file
 from logdrivers.driver import Info
 from taffrail.demo import busybox_rootfs
 
+_WITH_JOURNALD = (
+    "mount -t tmpfs none /run/systemd && mkdir /run/systemd/journal && "
+    'mount --bind "$0" /run/systemd/journal && exec "$@"'
+)
+
 
 class DockerEngine:
     """A running dockerd without bridge or packet filter, with the image ``test/busybox``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, journald: Path | None = None) -> None:
+        """``journald``: a directory that it finds as /run/systemd/journal, in a mount namespace of its own."""
         self.host = f"unix://{root}/s"
         self.root = root
         self._log = (root / "log").open("wb")
+        elsewhere = ["unshare", "-m", "sh", "-c", _WITH_JOURNALD, journald] if journald else []
         self._process = subprocess.Popen(
-            ["dockerd", "--data-root", root / "data", "--exec-root", root / "exec", "-p", root / "pid",
+            [*elsewhere, "dockerd", "--data-root", root / "data", "--exec-root", root / "exec", "-p", root / "pid",
              "-H", self.host, "--iptables=false", "--bridge=none"],
             stdout=self._log, stderr=self._log,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What gelf and fluentd have alike: lines are in the journal, whatever becomes of the sink."""
+"""What gelf, fluentd and syslog have alike: lines are in the journal, whatever becomes of the sink."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.driver import Info, OptionError
 from logdrivers.journal import Mark
 
-ADDRESSES = {"gelf": {"gelf-address": "udp://127.0.0.1:1"}, "fluentd": {}}
+ADDRESSES = {"gelf": {"gelf-address": "udp://127.0.0.1:1"}, "fluentd": {}, "syslog": {}}
 
 
 @pytest.mark.parametrize("name", ADDRESSES)

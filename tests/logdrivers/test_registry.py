@@ -26,7 +26,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_ours_are_found_and_json_file_is_the_default() -> None:
-    assert {"json-file", "gelf", "fluentd", "none"} <= set(registry.names())
+    assert {"json-file", "local", "gelf", "fluentd", "syslog", "journald", "none"} <= set(registry.names())
     for driver in registry.BUILTIN:
         assert registry.get(driver.name).name == driver.name
     assert registry.get("").name == "json-file"
