@@ -51,6 +51,9 @@ class Launch(Protocol):
     async def clear(self, container: Container) -> None:
         """Network and mounts of a container that has ended. Never raises; failures are logged."""
 
+    async def deliver_remainder(self, container: Container) -> None:
+        """Have what its log driver's sink has not taken delivered."""
+
 
 class Container:
     """A container from its creation to its removal."""
@@ -228,11 +231,16 @@ class Container:
         ran_ns = max(0, status.finished_ns - state.started_ns)
         self.emit("die", exitCode=str(status.code), execDuration=str(ran_ns // 1_000_000_000))
         self.waiters.tell_exit(status.code)
+        self.deliver_remainder()
         if again:
             self._delay_s = next_delay(self._delay_s, ran_ns)
             self._restart_task = self._spawn(self._restart_after(self._delay_s))
         elif self.auto_remove and not self._kept_by_restart:
             self._spawn(self._on_auto_remove(self))
+
+    def deliver_remainder(self) -> None:
+        """In the background, have delivered what its log driver's sink has not taken."""
+        self._spawn(self._launch.deliver_remainder(self))
 
     async def _restart_after(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

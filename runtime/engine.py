@@ -32,6 +32,7 @@ from runtime.merge import merge_image
 from runtime.mountpoints import MountPlan
 from runtime.network import Network, Networks
 from runtime.options import EngineOptions
+from runtime.remainders import Remainders
 from runtime.restart import RestartPolicy
 from runtime.rootfs import ContainerRootfs
 from runtime.shims import Shims
@@ -97,7 +98,13 @@ class Engine:
         undo.push_async_callback(self.shims.close)
         self.launcher = Launcher(self)
         undo.push_async_callback(self._leave_containers)
+        self.remainders = Remainders(options.state_dir / "undelivered")
+        undo.push_async_callback(asyncio.to_thread, self.remainders.close)
+        await asyncio.to_thread(self.remainders.start)
         await adopt_all(self)
+        for container in self.containers.all():
+            if not container.state.running:
+                container.deliver_remainder()
 
     async def stop(self) -> None:
         """Let go of everything; containers and their shims go on. Nothing happens if it was not started."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from logdrivers.delivery import STATE_NAME
 from runtime.container import Launched
 from runtime.errors import BadRequest, Conflict, EngineError, ServerError
 from runtime.etc_files import hosts_text, resolv_conf_text
@@ -26,7 +27,7 @@ from runtime.mountpoints import spec_mounts
 from runtime.network import Attachment
 from runtime.oci import make_spec
 from runtime.rootfs import ContainerRootfs, EtcFiles
-from runtime.shims import ShimSpec, StartError, TemplateError
+from runtime.shims import ShimSpec, StartError, TemplateError, end_last_shim
 from runtime.state import read_json
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Launcher:
         """Put all parts together and run; EngineError with everything cleared away again."""
         try:
             spec, document = await self._prepare(container)
+            await asyncio.to_thread(self._engine.remainders.release, container.id)
             handle = await self._engine.shims.run(spec)
         except (EngineError, FieldError, StartError, TemplateError, OSError, ValueError) as error:
             await self.clear(container)
@@ -212,8 +214,24 @@ class Launcher:
             elif isinstance(result, BaseException):
                 raise result
 
+    async def deliver_remainder(self, container: Container, shim_seconds: float = 3.0) -> None:
+        """See to it that what the container's sink has not taken is delivered, by its shim at first, then by us."""
+        info = self._engine.logs.info(container)
+        if not (info.directory / STATE_NAME).exists():
+            return  # its lines stay on the host
+        await asyncio.sleep(shim_seconds)
+        async with container.lock:
+            if not container.exists or container.state.running:
+                return
+            await asyncio.to_thread(end_last_shim, self.run_directory(container), container.id)
+            await asyncio.to_thread(self._engine.remainders.take, container.definition.log_driver, info)
+
     def remove_files(self, container: Container) -> None:
-        """Everything of a container on disk, for good. Raises OSError."""
+        """Everything of a container on disk but lines to be delivered, for good. Raises OSError."""
+        info = self._engine.logs.info(container)
+        if (info.directory / STATE_NAME).exists():
+            end_last_shim(self.run_directory(container), container.id)
+            self._engine.remainders.bury(container.definition.log_driver, info)
         self._engine.rootfs(container).remove()
         if self._engine.directories.path(container.id).exists():
             self._engine.directories.remove(container.id)

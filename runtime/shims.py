@@ -12,9 +12,9 @@ from pathlib import Path
 
 from runtime.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.linux import set_child_subreaper
-from runtime.messages import SHIM_SOCKET, connect
+from runtime.messages import SHIM_SOCKET, connect, encode_line
 from runtime.orphans import Orphans
-from runtime.shim_client import AttachSession, ExecSession, ShimHandle, StartError
+from runtime.shim_client import AttachSession, ExecSession, ShimHandle, StartError, StartInterrupted
 from runtime.shim_spec import ShimSpec
 from runtime.template_client import TemplateClient, TemplateError
 
@@ -27,9 +27,14 @@ __all__ = [
     "Shims",
     "StartError",
     "TemplateError",
+    "end_last_shim",
 ]
 
 log = logging.getLogger(__name__)
+
+_LAST_SHIM_SECONDS = 15.0
+#: A start that is cut short by the death of a process of ours is tried again, so often in all.
+_START_ATTEMPTS = 3
 
 
 class Shims:
@@ -54,9 +59,18 @@ class Shims:
         none of its output is lost; ValueError if it still runs.
         """
         await self._end_last_life(spec)
-        handle = ShimHandle(spec, self._template, self._orphans)
-        await handle.fork("run")
-        return self._keep(handle)
+        await asyncio.to_thread(end_last_shim, spec.run_dir, spec.container_id)
+        attempt = 1
+        while True:
+            handle = ShimHandle(spec, self._template, self._orphans)
+            try:
+                await handle.fork("run")
+                return self._keep(handle)
+            except StartInterrupted as error:
+                if attempt == _START_ATTEMPTS:
+                    raise
+                attempt += 1
+                log.warning("container %s: %s; starting it again", spec.container_id[:12], error)
 
     async def adopt(self, spec: ShimSpec) -> ShimHandle:
         """Take over a container that an engine before this one started.
@@ -107,3 +121,16 @@ class Shims:
             await asyncio.wait_for(asyncio.shield(handle.wait()), timeout=0.2 if handle.running else 60.0)
         except TimeoutError:
             raise ValueError(f"container {spec.container_id} is running already, pid {handle.pid}") from None
+
+
+def end_last_shim(run_dir: Path, container_id: str) -> None:
+    """The shim of the last life may still deliver; the next one goes on with that."""
+    try:
+        with connect(run_dir, SHIM_SOCKET) as sock:
+            sock.settimeout(_LAST_SHIM_SECONDS)
+            sock.sendall(encode_line({"op": "stop_delivery"}))
+            while sock.recv(4096):
+                pass
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | ConnectionError):
+            log.warning("container %s: end the last shim: %s", container_id[:12], error)

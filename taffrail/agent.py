@@ -37,6 +37,7 @@ from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
     input_metrics,
+    remainder_metrics,
     store_metrics,
     tail_metrics,
 )
@@ -134,6 +135,7 @@ class Agent:
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
         own.register(delivery_metrics(containers))
+        own.register(remainder_metrics(paths.engine_state / "undelivered"))
 
         app = web.Application()
         routes(app, exposition, sampler, own)

@@ -22,8 +22,16 @@ from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.registry import get
+from runtime.remainders import dropped_lines, held_lines
 
-__all__ = ["delivery_metrics", "exporter_metrics", "input_metrics", "store_metrics", "tail_metrics"]
+__all__ = [
+    "delivery_metrics",
+    "exporter_metrics",
+    "input_metrics",
+    "remainder_metrics",
+    "store_metrics",
+    "tail_metrics",
+]
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +185,26 @@ def delivery_metrics(containers: Containers) -> Source:
                 dropped.add_metric([*values, cause], lines)
             up.add_metric(values, int(counters.sink_up))
         yield from (written, delivered, held, dropped, up)
+
+    return source
+
+
+def remainder_metrics(undelivered: Path) -> Source:
+    """Lines of removed containers: what the engine still delivers, and what its budget took."""
+
+    def source() -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "taffrail_log_removed_held_lines",
+            "Lines of removed containers waiting for their sinks.",
+            value=held_lines(undelivered),
+        )
+        dropped = CounterMetricFamily(
+            "taffrail_log_removed_dropped_lines",
+            "Lines of removed containers dropped, by cause.",
+            labels=["cause"],
+        )
+        dropped.add_metric(["budget"], dropped_lines(undelivered))
+        yield dropped
 
     return source
 

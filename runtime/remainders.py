@@ -1,0 +1,213 @@
+"""Delivers what shims left behind: lines in the journals of containers that have ended, and of removed ones.
+
+A shim stays some seconds after its container; what its sink has not taken by then is the engine's to deliver,
+for as long as the journal holds it. When a container is removed its journal moves here first, so that
+``--rm`` and ``docker rm`` lose nothing either. What is over the budget goes, the oldest container first,
+and is counted in ``dropped.state``.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from logdrivers.delivery import STATE_NAME, Delivery, read_counters
+from logdrivers.driver import Info, OptionError
+from logdrivers.registry import get
+from logdrivers.segment_reader import journal_directory
+from logdrivers.statefile import StateFile, read_state
+
+__all__ = ["DROPPED_NAME", "Remainders", "dropped_lines", "held_lines"]
+
+log = logging.getLogger(__name__)
+
+#: Bytes that journals of removed containers may take on disk.
+MAX_BYTES = 1 << 30
+DROPPED_NAME = "dropped.state"
+_DESCRIPTION = "remainder.json"
+_CHECK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Remainder:
+    """One journal with lines to deliver."""
+
+    driver: str
+    info: Info
+    buried: bool  #: the container is gone, the directory is ours
+    delivery: Delivery | None = None
+
+
+class Remainders:
+    """The engine's deliveries. Every method may be called from any thread and may block for a sink's deadline."""
+
+    def __init__(self, directory: Path, max_bytes: int = MAX_BYTES) -> None:
+        """``directory`` is where journals of removed containers are kept. Raises OSError."""
+        self._directory = directory
+        self._max_bytes = max_bytes
+        directory.mkdir(parents=True, exist_ok=True, mode=0o710)
+        self._dropped = StateFile(directory / DROPPED_NAME, "Q")
+        self._lock = threading.RLock()
+        self._remainders: dict[str, _Remainder] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="remainders", daemon=True)
+
+    def start(self) -> None:
+        """Go on with what an engine before this one had buried."""
+        for place in sorted(self._directory.iterdir()):
+            if not place.is_dir():
+                continue
+            try:
+                description = orjson.loads((place / _DESCRIPTION).read_bytes())
+                info = _info_of(description["info"], place)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("cannot deliver what %s holds: %s", place, error)
+                continue
+            self._begin(place.name, _Remainder(description["driver"], info, buried=True))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop delivering; what is left stays."""
+        self._stop.set()
+        with self._lock:
+            remainders, self._remainders = self._remainders, {}
+        for remainder in remainders.values():
+            _stop_delivery(remainder)
+        if self._thread.ident is not None:
+            self._thread.join(10)
+        self._dropped.close()
+
+    def take(self, driver: str, info: Info) -> None:
+        """A container has ended and its shim is gone: deliver what its journal still holds."""
+        if _held(info):
+            self._begin(info.container_id, _Remainder(driver, info, buried=False))
+
+    def release(self, container_id: str) -> None:
+        """A shim takes the journal over again: let go of it."""
+        with self._lock:
+            remainder = self._remainders.pop(container_id, None)
+        if remainder is not None:
+            _stop_delivery(remainder)
+
+    def bury(self, driver: str, info: Info) -> None:
+        """The container is being removed: keep its journal until it is delivered. Raises OSError."""
+        self.release(info.container_id)
+        if not _held(info):
+            return
+        place = self._directory / info.container_id
+        place.mkdir(exist_ok=True, mode=0o710)
+        kept = replace(info, directory=place)
+        (place / _DESCRIPTION).write_bytes(orjson.dumps({"driver": driver, "info": _plain(kept)}))
+        for name in (journal_directory(info.directory).name, STATE_NAME):
+            (info.directory / name).rename(place / name)
+        self._begin(info.container_id, _Remainder(driver, kept, buried=True))
+        self._keep_budget()
+
+    # --- inside ---
+
+    def _begin(self, key: str, remainder: _Remainder) -> None:
+        try:
+            driver = get(remainder.driver)
+            sink, reader = driver.sink(remainder.info), driver.reader(remainder.info)
+            if sink is None or reader is None:
+                return
+            name = f"{remainder.driver} of {key[:12]} (ended)"
+            remainder.delivery = Delivery(reader, sink, remainder.info.directory / STATE_NAME, name)
+        except (OptionError, OSError, ValueError) as error:
+            log.error("cannot deliver what %s holds: %s", remainder.info.directory, error)
+            return
+        with self._lock:
+            self._remainders[key] = remainder
+        remainder.delivery.start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_CHECK_SECONDS):
+            with self._lock:
+                done = [
+                    (key, one)
+                    for key, one in self._remainders.items()
+                    if one.delivery is not None and one.delivery.caught_up()
+                ]
+                for key, _ in done:
+                    del self._remainders[key]
+            for key, one in done:
+                _stop_delivery(one)
+                if one.buried:
+                    log.info("everything of container %s is delivered", key[:12])
+                    shutil.rmtree(one.info.directory, ignore_errors=True)
+
+    def _keep_budget(self) -> None:
+        places = [(place.stat().st_mtime, place) for place in self._directory.iterdir() if place.is_dir()]
+        total = sum(map(_size, (place for _, place in places)))
+        for _, place in sorted(places):
+            if total <= self._max_bytes:
+                return
+            total -= _size(place)
+            self.release(place.name)
+            counters = read_counters(place / STATE_NAME)
+            lines = counters.held if counters else 0
+            log.error("%d lines of removed container %s are dropped: over %d bytes wait for their sinks",
+                      lines, place.name[:12], self._max_bytes)  # fmt: skip
+            self._dropped.write((self._dropped.values or (0,))[0] + lines)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def held_lines(directory: Path) -> int:
+    """Lines of removed containers that wait in ``directory`` for their sinks."""
+    places = [place for place in directory.iterdir() if place.is_dir()] if directory.is_dir() else []
+    return sum(_held_at(place) for place in places)
+
+
+def dropped_lines(directory: Path) -> int:
+    """Lines of removed containers that the budget took, by what an engine noted in ``directory``."""
+    try:
+        values = read_state(directory / DROPPED_NAME, "Q")
+    except FileNotFoundError:
+        return 0
+    return int(values[0]) if values else 0
+
+
+def _held(info: Info) -> int:
+    """Lines the journal holds that its sink has not taken; 0 for a driver without a sink."""
+    return _held_at(info.directory)
+
+
+def _held_at(directory: Path) -> int:
+    try:
+        counters = read_counters(directory / STATE_NAME)
+    except FileNotFoundError:
+        return 0
+    return counters.held if counters else 0
+
+
+def _stop_delivery(remainder: _Remainder) -> None:
+    if remainder.delivery is not None:
+        remainder.delivery.stop()
+
+
+def _size(place: Path) -> int:
+    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
+def _plain(info: Info) -> dict[str, Any]:
+    return {
+        field.name: value
+        if isinstance(value := getattr(info, field.name), str | int)
+        else _list_or_dict(value)
+        for field in fields(Info)
+        if field.name != "directory"
+    }
+
+
+def _list_or_dict(value: Any) -> object:
+    return dict(value) if hasattr(value, "keys") else list(value)
+
+
+def _info_of(value: dict[str, Any], directory: Path) -> Info:
+    return Info(**{**value, "command": tuple(value["command"]), "directory": directory})
