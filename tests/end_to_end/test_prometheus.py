@@ -130,7 +130,8 @@ def test_known_loads_have_their_numbers(prometheus: Prometheus, taffrail, eventu
         'rate(container_cpu_cfs_throttled_periods_total{name="burner"}[20s])'
         ' / rate(container_cpu_cfs_periods_total{name="burner"}[20s])'
     )
-    assert prometheus.value(throttled) > 0.8
+    # Nearly every period on an idle machine; not those in which others kept it from using its quota up.
+    assert 0.3 < prometheus.value(throttled) <= 1
     assert prometheus.value('container_spec_memory_limit_bytes{name="writer"}') == 64 * 1024 * 1024
     usage = prometheus.value('avg(container_memory_usage_bytes{name="writer"})')
     assert 0 < usage <= 64 * 1024 * 1024
