@@ -108,12 +108,13 @@ class GelfEncoder:
         last, suffix = b"", b""
         for line in block.data.splitlines():
             at = line.find(b'","stream":"', 8) if line.startswith(b'{"log":"') else -1
-            if at < 0 or line[at:] != last:
+            end = _to_milliseconds(line[at:])
+            if at < 0 or end != last:
                 if texts:
                     yield _Group(texts, suffix)
                 record = json_file.decode(line)[0]
                 suffix = self._suffix(record.time_ns, record.stream)
-                texts, last = [], line[at:]
+                texts, last = [], end
                 if at < 0:
                     yield _Group([escape(record.log.removesuffix(b"\n"))], suffix)
                     continue
@@ -129,6 +130,12 @@ class GelfEncoder:
         fraction = (b".%03d" % (rest // 1_000_000)).rstrip(b"0").rstrip(b".")
         level = _LEVELS.get(stream, 6)
         return b'","timestamp":%d%s,"level":%d%s}' % (seconds, fraction, level, self._extras)
+
+
+def _to_milliseconds(end: bytes) -> bytes:
+    """The end of a record as far as a message depends on it: GELF's times have milliseconds."""
+    dot = end.rfind(b".", -13)
+    return end[: dot + 4] if dot >= 0 and len(end) - dot >= 7 and end.endswith(b'Z"}') else end
 
 
 def _utf8(text: str) -> bytes:

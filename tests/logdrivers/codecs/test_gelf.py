@@ -154,6 +154,19 @@ def test_records_of_several_streams_times_and_orders_of_fields() -> None:
     ]
 
 
+@given(st.lists(st.integers(0, 3_000_000), min_size=1, max_size=20))
+def test_records_that_share_a_millisecond_share_the_rest_of_the_message(steps: list[int]) -> None:
+    times = [TIME - TIME % 10**9 + sum(steps[: n + 1]) for n in range(len(steps))]
+    data = json_file.Encoder({"at": "1.5"}).encode_timed(
+        [b"x"] * len(times), [Stream.STDOUT] * len(times), times
+    )
+    encoder = GelfEncoder(info())
+    block = Block(data, Encoding.JSON_FILE, Stream.STDOUT, times[0], times[-1], len(times))
+    single = [Block(b"x\n", Encoding.LINES, Stream.STDOUT, time_ns, time_ns, 1) for time_ns in times]
+    assert encoder.payloads(block) == [payload for one in single for payload in encoder.payloads(one)]
+    assert len(list(encoder.groups(block))) <= 1 + (times[-1] - times[0] + 999_999) // 10**6 * 2
+
+
 @given(text_lines(), st.sampled_from(["gzip", "zlib", "none"]), st.sampled_from([-1, 0, 1, 2, 9]))
 def test_datagrams_are_valid_whoever_unpacks_them(texts: list[bytes], compression: str, level: int) -> None:
     encoder = GelfEncoder(info())
