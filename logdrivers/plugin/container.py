@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from logdrivers.delivery import STATE_NAME, Delivery
+from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import OptionError
 from logdrivers.journal import Entry, JournalReader
 from logdrivers.options import extra_attributes
@@ -103,7 +103,8 @@ class PluginContainer:
                     log.warning("%s: the engine's FIFO is gone: %s", self.name, error)
                 if intake.fd < 0:
                     self._finish()
-            self._deliver()
+            if self.active or self._undelivered():
+                self._deliver()
 
     def stop(self) -> None:
         """The engine has written its last byte: have everything in the journal before answering."""
@@ -230,15 +231,35 @@ class PluginContainer:
         except (OSError, ValueError, OptionError) as error:
             log.error("start the %s delivery of %s: %s; its lines are kept", driver.name, self.name, error)
 
-    def end_delivery(self) -> bool:
-        """Stop the delivery of a container that has ended once its sink has everything; whether it has."""
-        with self.lock:
-            if self._intake is not None:
+    def _undelivered(self) -> bool:
+        """Whether the journal holds lines that the sink has not taken, as far as the files say."""
+        info = self._wanted.info
+        try:
+            counters = read_counters(info.directory / STATE_NAME)
+            if counters is None:
+                return True
+            reader = get(self._wanted.driver).reader(info)
+            if reader is None:
                 return False
-            if self._delivery is not None and not self._delivery.caught_up():
-                return False
-            self._stop_delivery()
+            lines = reader.end_line()
+            reader.close()
+            return lines > counters.delivered + sum(counters.dropped.values())
+        except FileNotFoundError:
+            return True  # never begun, or a driver without a sink
+        except (OSError, ValueError) as error:
+            log.error("read how much of %s was delivered: %s", self.name, error)
             return True
+
+    @property
+    def delivering(self) -> bool:
+        """Whether a delivery is under way."""
+        return self._delivery is not None
+
+    def end_delivery(self) -> None:
+        """Stop the delivery of a container that has ended, once its sink has everything."""
+        with self.lock:
+            if self._intake is None and self._delivery is not None and self._delivery.caught_up():
+                self._stop_delivery()
 
     def _stop_delivery(self) -> None:
         delivery, self._delivery = self._delivery, None

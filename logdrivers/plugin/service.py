@@ -116,14 +116,11 @@ class PluginService:
 
     async def tidy(self) -> None:
         """End deliveries that have nothing left to do, until cancelled."""
-        ended: set[PluginContainer] = set()
         while True:
             await asyncio.sleep(_TIDY_SECONDS)
             for container in self.containers():
-                if container.active:
-                    ended.discard(container)
-                elif container not in ended and await asyncio.to_thread(container.end_delivery):
-                    ended.add(container)
+                if container.delivering and not container.active:
+                    await asyncio.to_thread(container.end_delivery)
 
     def stop(self) -> None:
         """Leave everything to a successor: lines wait in the FIFOs."""
