@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +16,6 @@ from logdrivers.codecs import json_file
 from logdrivers.driver import Driver, Info
 from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
-from taffrail.demo import busybox_rootfs
 
 LINES = 3000
 SCRIPT = rf"""
@@ -32,69 +25,6 @@ i=0; while [ $i -lt {LINES} ]; do echo "line $i of a container"; i=$((i+1)); don
 head -c 40000 /dev/zero | tr '\0' x; echo
 printf 'no newline'
 """
-
-
-class Docker:
-    """A private dockerd, without bridge or packet filter."""
-
-    def __init__(self, root: Path) -> None:
-        self.host = f"unix://{root}/s"
-        self._log = (root / "log").open("wb")
-        self._process = subprocess.Popen(
-            ["dockerd", "--data-root", root / "data", "--exec-root", root / "exec", "-p", root / "pid",
-             "-H", self.host, "--iptables=false", "--bridge=none"],
-            stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while self.run("version", check=False).returncode:
-            assert self._process.poll() is None, (root / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline, "dockerd did not start"
-            time.sleep(0.1)
-        self.run("import", "-", "test/busybox", input=busybox_rootfs())
-
-    def run(self, *words: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(["docker", "-H", self.host, *words], capture_output=True, check=check, **more)
-
-    def container(self, driver: str, options: dict[str, str]) -> Info:
-        """Run the script to its end under the driver; the container as a driver knows it."""
-        words = [part for key, value in options.items() for part in ("--log-opt", f"{key}={value}")]
-        made = self.run(
-            "run", "-d", "--network", "none", "--log-driver", driver, *words,
-            "--label", "app=a<b\tc", "-e", "TEAM=blue", "test/busybox", "sh", "-c", SCRIPT,
-        )  # fmt: skip
-        container_id = made.stdout.decode().strip()
-        self.run("wait", container_id)
-        facts = json.loads(self.run("inspect", container_id).stdout)[0]
-        self.run("rm", container_id)
-        return Info(
-            container_id,
-            facts["Name"],
-            facts["Image"],
-            facts["Config"]["Image"],
-            [facts["Path"], *facts["Args"]],
-            json_file.parse_time(facts["Created"].encode()),
-            Path("/nonexistent"),
-            options,
-            facts["Config"]["Labels"],
-            dict(entry.split("=", 1) for entry in facts["Config"]["Env"]),
-            hostname=Path("/proc/sys/kernel/hostname").read_text().strip(),
-        )
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
-        self._log.close()
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Docker]:
-    root = Path(tempfile.mkdtemp(dir="/tmp"))
-    engine = Docker(root)
-    yield engine
-    engine.close()
-    for mount in ("exec/netns/default", "exec/netns", "data"):
-        subprocess.run(["umount", "-q", "-l", root / mount], check=False, capture_output=True)
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def sources(container_id: str, name: str, image: str, origin: str) -> Source:
@@ -133,7 +63,7 @@ def written() -> list[Block]:
     ],
 )
 def test_dockers_driver_and_ours_leave_the_same_records(
-    docker: Docker, intake: Any, driver: Driver, scheme: str, more: dict[str, str]
+    docker_engine: Any, intake: Any, driver: Driver, scheme: str, more: dict[str, str]
 ) -> None:
     async def run() -> tuple[Info, int]:
         kind: type[GelfInput | ForwardInput] = GelfInput if driver.name == "gelf" else ForwardInput
@@ -150,7 +80,7 @@ def test_dockers_driver_and_ours_leave_the_same_records(
             }
             driver.validate(options)
             counters = receiver.counters
-            info = await asyncio.to_thread(docker.container, driver.name, options)
+            info = await asyncio.to_thread(docker_engine.container, driver.name, options, SCRIPT)
             await quiet(lambda: counters.received)
             theirs = counters.stored
             sink = driver.sink(info)
