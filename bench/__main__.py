@@ -9,7 +9,18 @@ from collections.abc import Sequence
 __all__ = ["NAMES", "main"]
 
 #: Modules of this folder that print a table.
-NAMES = ("drivers", "json_file", "gelf", "fluentd", "shim", "start", "sampling", "store", "search", "elasticsearch")
+NAMES = (
+    "drivers",
+    "json_file",
+    "gelf",
+    "fluentd",
+    "shim",
+    "start",
+    "sampling",
+    "store",
+    "search",
+    "elasticsearch",
+)
 
 
 def main(names: Sequence[str]) -> int:

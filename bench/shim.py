@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.table import Row, print_table
 from logdrivers.driver import Info
-from runtime.shims import Shims, ShimSpec
+from runtime.shim.shims import Shims, ShimSpec
 from taffrail.demo import busybox_rootfs
 
 __all__ = ["main"]

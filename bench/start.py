@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.table import Row, print_table
-from runtime.network import Networks
-from runtime.template_client import TemplateClient
+from runtime.networks.network import Networks
+from runtime.shim.template_client import TemplateClient
 from taffrail.demo import busybox_rootfs
 
 __all__ = ["main"]

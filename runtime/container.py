@@ -20,7 +20,7 @@ from runtime.definition import Definition
 from runtime.errors import BadRequest, Conflict, EngineError, NotModified, ServerError
 from runtime.events import EventBus
 from runtime.restart import RestartPolicy, next_delay
-from runtime.shims import ExitStatus, ShimHandle
+from runtime.shim.shims import ExitStatus, ShimHandle
 from runtime.signals import parse_signal
 from runtime.state import ContainerDirectories, State, Status
 from runtime.waiters import Waiters, within

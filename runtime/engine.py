@@ -25,17 +25,17 @@ from runtime.definition import Definition, merged_body
 from runtime.errors import BadRequest, Conflict, EngineError, NotImplementedYet, ServerError, Unavailable
 from runtime.events import EventBus
 from runtime.execs import Execs
-from runtime.image import Image, ImageStore, InUse
+from runtime.images.image import Image, ImageStore, InUse
 from runtime.launch import Launcher
-from runtime.limits import Capacity, check_limits
 from runtime.merge import merge_image
 from runtime.mountpoints import MountPlan
-from runtime.network import Network, Networks
+from runtime.networks.network import Network, Networks
+from runtime.oci.limits import Capacity, check_limits
 from runtime.options import EngineOptions
 from runtime.remainders import Remainders
 from runtime.restart import RestartPolicy
 from runtime.rootfs import ContainerRootfs
-from runtime.shims import Shims
+from runtime.shim.shims import Shims
 from runtime.signals import parse_signal
 from runtime.state import ContainerDirectories, EngineLock, State, Status
 from runtime.stats import Moment, Target, system_cpu_ns

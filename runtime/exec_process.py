@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.capabilities import effective_capabilities
 from runtime.errors import BadRequest, ServerError
 from runtime.execs import Exec, ExecConfig
-from runtime.shim_client import ShimError
-from runtime.shims import ExecSession
+from runtime.oci.capabilities import effective_capabilities
+from runtime.oci.user import find_user
+from runtime.shim.client import ShimError
+from runtime.shim.shims import ExecSession
 from runtime.state import read_json
-from runtime.user import find_user
 
 __all__ = ["exec_process", "run_exec"]
 

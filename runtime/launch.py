@@ -20,14 +20,14 @@ from logdrivers.delivery import STATE_NAME
 from runtime.container import Launched
 from runtime.errors import BadRequest, Conflict, EngineError, ServerError
 from runtime.etc_files import hosts_text, resolv_conf_text
-from runtime.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.fields import FieldError
-from runtime.limits import check_limits
 from runtime.mountpoints import spec_mounts
-from runtime.network import Attachment
-from runtime.oci import make_spec
+from runtime.networks.network import Attachment
+from runtime.oci.limits import check_limits
+from runtime.oci.spec import make_spec
 from runtime.rootfs import ContainerRootfs, EtcFiles
-from runtime.shims import ShimSpec, StartError, TemplateError, end_last_shim
+from runtime.shim.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
+from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim
 from runtime.state import read_json
 
 if TYPE_CHECKING:

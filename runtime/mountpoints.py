@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from runtime.config import ContainerConfig, MountConfig
 from runtime.definition import MountPoint
 from runtime.errors import BadRequest
-from runtime.oci import SpecMount
+from runtime.oci.spec import SpecMount
 from runtime.volume import VolumeStore
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from functools import partial
 
 import orjson
 from aiohttp import web
+
+from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.query import QueryError, parse
 from collector.sampler import Sampler
 from collector.search import Hit, SearchError
 from collector.store import Store
-
-from collector.container import Container
 
 __all__ = ["Api"]
 

@@ -19,8 +19,8 @@ from runtime.api.routing import Call, Routes
 from runtime.container import Container
 from runtime.errors import BadRequest, Conflict
 from runtime.logview import LogView
-from runtime.shim_client import ShimError
-from runtime.shims import AttachSession
+from runtime.shim.client import ShimError
+from runtime.shim.shims import AttachSession
 from runtime.state import Status
 
 __all__ = ["EscapeKeys", "connect_streams", "routes"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.network import Attachment
-from runtime.ports import ports_to_api
+from runtime.networks.network import Attachment
+from runtime.networks.ports import ports_to_api
 
 if TYPE_CHECKING:
     from runtime.container import Container

@@ -15,7 +15,7 @@ from runtime.errors import Conflict, EngineError
 from runtime.exec_process import run_exec
 from runtime.execs import Exec, ExecConfig
 from runtime.fields import Fields
-from runtime.shims import ExecSession
+from runtime.shim.shims import ExecSession
 
 __all__ = ["routes"]
 

@@ -15,10 +15,10 @@ from aiohttp import web
 
 from runtime.api.routing import Call, Routes, Version, json_response
 from runtime.errors import BadRequest, EngineError, NotFound
-from runtime.image import Image
-from runtime.image_archive import load_archive
-from runtime.pull import pull
-from runtime.reference import parse_reference
+from runtime.images.archive import load_archive
+from runtime.images.image import Image
+from runtime.images.pull import pull
+from runtime.images.reference import parse_reference
 
 __all__ = ["routes"]
 

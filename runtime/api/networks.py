@@ -11,7 +11,7 @@ from runtime.api.routing import Call, Routes, json_response, no_content
 from runtime.config import EndpointConfig
 from runtime.errors import BadRequest, EngineError, Forbidden
 from runtime.fields import Fields
-from runtime.network import Network, NetworkRequest
+from runtime.networks.network import Network, NetworkRequest
 
 __all__ = ["routes"]
 

@@ -65,7 +65,7 @@ async def serve_engine(paths: Paths, config: Config | None = None) -> None:
     from runtime.api.server import ApiServer, SocketInUse
     from runtime.engine import Engine
     from runtime.errors import EngineError
-    from runtime.shims import TemplateError
+    from runtime.shim.shims import TemplateError
     from runtime.state import Locked
     from taffrail.engine_stats import CgroupStats
 

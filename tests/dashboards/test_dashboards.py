@@ -34,7 +34,9 @@ def test_every_query_selects_by_the_variables() -> None:
 
 
 def test_promtool_takes_the_rules() -> None:
-    answer = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     assert "SUCCESS" in answer.stdout
 
@@ -48,5 +50,7 @@ def test_every_alert_is_documented() -> None:
 def test_the_rules_fire_on_what_they_say(tmp_path: Path) -> None:
     case = tmp_path / "rules_test.yml"
     case.write_text((Path(__file__).parent / "rules_test.yml").read_text().replace("RULES", str(RULES)))
-    answer = subprocess.run(["promtool", "test", "rules", str(case)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["promtool", "test", "rules", str(case)], capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stdout + answer.stderr

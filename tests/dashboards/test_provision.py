@@ -85,7 +85,9 @@ def url(grafana: Grafana) -> str:
     return f"http://127.0.0.1:{grafana.server_address[1]}"
 
 
-def test_a_push_makes_data_source_folder_and_dashboard_and_a_second_one_updates_them(grafana: Grafana) -> None:
+def test_a_push_makes_data_source_folder_and_dashboard_and_a_second_one_updates_them(
+    grafana: Grafana,
+) -> None:
     first = push(url(grafana), "token", "http://127.0.0.1:9090", "Containers")
     second = push(url(grafana), "token", "http://127.0.0.1:9999", "Containers")
     assert (first.data_source_made, second.data_source_made) == (True, False)

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from runtime.config import ContainerConfig
-from runtime.image import Image, ImageStore
-from runtime.limits import Capacity, check_limits
+from runtime.images.image import Image, ImageStore
 from runtime.merge import merge_image
 from runtime.mounts import mount_points, unmount
-from runtime.oci import make_spec
+from runtime.oci.limits import Capacity, check_limits
+from runtime.oci.spec import make_spec
 from runtime.rootfs import ContainerRootfs
 
 APPLETS = (

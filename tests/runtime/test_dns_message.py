@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.dns_message import AAAA, PTR, SERVER_FAILURE, A, MessageError, Question, answer, failure
+from runtime.networks.dns_message import AAAA, PTR, SERVER_FAILURE, A, MessageError, Question, answer, failure
 
 
 def query(name: str, kind: int = A, identity: int = 7, flags: int = 0x0100) -> bytes:

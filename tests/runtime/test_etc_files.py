@@ -10,8 +10,8 @@ import pytest
 from runtime.config import HostConfig, PortBinding
 from runtime.errors import BadRequest, ServerError
 from runtime.etc_files import hosts_text, resolv_conf_text
-from runtime.ports import Reservations, parse_port, ports_to_api, wanted_bindings
-from runtime.reference import parse_reference
+from runtime.images.reference import parse_reference
+from runtime.networks.ports import Reservations, parse_port, ports_to_api, wanted_bindings
 
 
 def test_hosts() -> None:

@@ -20,10 +20,10 @@ import pytest
 import zstandard
 
 from runtime.errors import BadRequest, Conflict, NotFound
-from runtime.extract import ArchiveError
-from runtime.image import ImageStore, InUse
-from runtime.image_archive import load_archive
-from runtime.layers import LayerStore
+from runtime.images.archive import load_archive
+from runtime.images.extract import ArchiveError
+from runtime.images.image import ImageStore, InUse
+from runtime.images.layers import LayerStore
 
 
 def tar(*members: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 SCRIPT = """
 import json, subprocess, sys
-from runtime.iptables import ForwardChain
+from runtime.networks.iptables import ForwardChain
 def rules():
     return subprocess.run(['iptables', '-S'], capture_output=True, text=True, check=True).stdout.splitlines()
 chain, out = ForwardChain('tfx'), {}

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.config import HostConfig
 from runtime.errors import BadRequest
-from runtime.limits import Capacity, check_limits, linux_resources
+from runtime.oci.limits import Capacity, check_limits, linux_resources
 
 MB = 1 << 20
 TWO_CPUS = Capacity(2, frozenset({0, 1}), frozenset({0}), cgroup_v2=False)

@@ -15,7 +15,7 @@ import pytest
 from runtime.config import EndpointConfig, PortBinding
 from runtime.errors import BadRequest, Conflict, Forbidden, NotFound, ServerError
 from runtime.mounts import mount_points
-from runtime.network import Attachment, NetworkRequest, Networks
+from runtime.networks.network import Attachment, NetworkRequest, Networks
 
 
 def a_subnet(prefix: int = 24) -> str:

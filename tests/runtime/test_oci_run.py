@@ -1,4 +1,4 @@
-"""Specs made by runtime.oci, run by the real runc."""
+"""Specs made by runtime.oci.spec, run by the real runc."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import BadRequest
-from runtime.image import Image
-from runtime.oci import SpecMount
+from runtime.images.image import Image
+from runtime.oci.spec import SpecMount
 from runtime.rootfs import ContainerRootfs
 
 MB = 1 << 20

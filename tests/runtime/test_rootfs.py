@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.layers import LayerStore
+from runtime.images.layers import LayerStore
 from runtime.mounts import MS_BIND, mount, mount_points
 from runtime.rootfs import ContainerRootfs
 

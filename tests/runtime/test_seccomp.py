@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import BadRequest
-from runtime.oci import SpecMount
-from runtime.seccomp import architectures, default_profile, profile_from_docker
+from runtime.oci.seccomp import architectures, default_profile, profile_from_docker
+from runtime.oci.spec import SpecMount
 
 EPERM, ENOSYS = 1, 38
 

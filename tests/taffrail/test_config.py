@@ -12,7 +12,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_flags_win_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "t.toml"
-    file.write_text('[http]\naddress = "127.0.0.1:1"\n[store]\nmax_size = "1GiB"\n[collector]\ninterval = 5\n')
+    file.write_text(
+        '[http]\naddress = "127.0.0.1:1"\n[store]\nmax_size = "1GiB"\n[collector]\ninterval = 5\n'
+    )
     environ = {"TAFFRAIL_HTTP_ADDRESS": "127.0.0.1:2", "TAFFRAIL_STORE_MAX_SIZE": "2GiB"}
     config = load(file, environ, ["http.address=127.0.0.1:3"])
     assert config.http.address == "127.0.0.1:3"

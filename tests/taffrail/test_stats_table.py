@@ -30,7 +30,22 @@ def test_the_table_has_docker_stats_columns_with_the_name_first() -> None:
 
 def test_a_container_without_a_sample_has_dashes() -> None:
     line = table([{"id": "f" * 64, "name": "late", "time_ns": 0}]).splitlines()[1]
-    assert line.split() == ["late", "ffffffffffff", "--", "--", "/", "--", "--", "--", "/", "--", "--", "/", "--", "--"]
+    assert line.split() == [
+        "late",
+        "ffffffffffff",
+        "--",
+        "--",
+        "/",
+        "--",
+        "--",
+        "--",
+        "/",
+        "--",
+        "--",
+        "/",
+        "--",
+        "--",
+    ]
 
 
 def test_a_live_frame_leaves_nothing_of_the_one_before() -> None:

@@ -12,14 +12,16 @@ def test_memory_is_shown_in_dockers_binary_units(value: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0B"), (999, "999B"), (1248, "1.25kB"), (656_000, "656kB"), (12_300_000, "12.3MB")]
+    ("value", "text"),
+    [(0, "0B"), (999, "999B"), (1248, "1.25kB"), (656_000, "656kB"), (12_300_000, "12.3MB")],
 )
 def test_io_is_shown_in_dockers_decimal_units(value: int, text: str) -> None:
     assert human_size(value) == text
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0", 0), ("512", 512), ("1k", 1024), ("10GiB", 10 * 1024**3), ("1.5m", 1_572_864), ("2 MB", 2_097_152)]
+    ("text", "value"),
+    [("0", 0), ("512", 512), ("1k", 1024), ("10GiB", 10 * 1024**3), ("1.5m", 1_572_864), ("2 MB", 2_097_152)],
 )
 def test_sizes_are_read(text: str, value: int) -> None:
     assert parse_size(text) == value
@@ -32,7 +34,8 @@ def test_a_size_that_is_none_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("10m", 600), ("1h30m", 5400), ("7d", 604_800), ("250ms", 0.25), ("1.5h", 5400)]
+    ("text", "seconds"),
+    [("90", 90), ("10m", 600), ("1h30m", 5400), ("7d", 604_800), ("250ms", 0.25), ("1.5h", 5400)],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.network import Networks
-from runtime.template_client import TemplateClient
+from runtime.networks.network import Networks
+from runtime.shim.template_client import TemplateClient
 
 IMAGE = "bb:1"
 

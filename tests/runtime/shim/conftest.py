@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import pytest
 
 from logdrivers.driver import Info
-from runtime.shim_spec import ShimSpec
-from runtime.shims import Shims
+from runtime.shim.shims import Shims
+from runtime.shim.spec import ShimSpec
 
 T = TypeVar("T")
 
@@ -116,6 +116,14 @@ class Bundles:
             runtime_root=self.runtime_root,
             **options,
         )
+
+    def respec(self, spec: ShimSpec, script: str) -> ShimSpec:
+        """The same container, running another script from its next start on."""
+        path = spec.bundle / "config.json"
+        value = json.loads(path.read_text())
+        value["process"]["args"] = ["/bin/sh", "-c", script]
+        path.write_text(json.dumps(value))
+        return spec
 
     def shims(self) -> Shims:
         """An engine's side, on the directory that all engines of this test share."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from logdrivers.block import MAX_LINE, Block, Stream
 from logdrivers.journal import Mark, Position, Resume
-from runtime.copier import Copier, Splitter
-from runtime.spool import Ledger, OpenLine, Spool
+from runtime.shim.copier import Copier, Splitter
+from runtime.shim.spool import Ledger, OpenLine, Spool
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 
@@ -38,7 +38,11 @@ class MemoryJournal:
         self.refuse_after = None
         return Resume(self.mark, len(self.records) - self.marked)
 
+    def give_up(self, mark: Mark) -> None:
+        self.mark, self.marked = mark, len(self.records)
+
     def append(self, block: Block, mark: Mark) -> Position:
+        assert block.partial or block.data.count(b"\n") == block.lines > 0
         texts = [block.data] if block.partial else block.data.splitlines(keepends=True)
         for text in texts:
             self._record(block, text)

@@ -10,9 +10,9 @@ import signal
 import pytest
 
 from logdrivers.block import Stream
-from runtime.exit_status import ExitStatus
-from runtime.shim_client import ShimError
-from runtime.shims import StartError
+from runtime.shim.client import ShimError
+from runtime.shim.exit_status import ExitStatus
+from runtime.shim.shims import StartError
 
 
 async def read_all(session) -> dict[Stream, bytes]:
@@ -235,6 +235,25 @@ def test_stdin_without_once_stays_open_until_it_is_closed(bundles):
 
     assert bundles.play(scenario).code == 0
     assert bundles.records(spec) == ["one\n", "two\n"]
+
+
+def test_a_client_that_leaves_is_forgotten(bundles):
+    spec = bundles.spec("cat; sleep 1000", open_stdin=True)
+
+    async def scenario(shims):
+        handle = await shims.run(spec)
+        staying, leaving = await handle.attach(), await handle.attach()
+        assert (await handle.counters())["attached"] == 2
+        await leaving.close()
+        while (await handle.counters())["attached"] > 1:
+            await asyncio.sleep(0.01)
+        await staying.write_stdin(b"still here\n")
+        async for stream, data in staying:
+            assert (stream, data) == (Stream.STDOUT, b"still here\n")
+            break
+        await staying.close()
+
+    bundles.play(scenario)
 
 
 def test_a_slow_client_holds_the_container_back_and_gets_everything(bundles):

@@ -103,6 +103,27 @@ def test_a_sink_that_is_down_costs_the_container_nothing(bundles):
     assert (counters["delivered"], counters["held"], counters["dropped"]) == (0, 20_000, {})
 
 
+def test_the_next_start_does_not_wait_for_the_last_delivery(bundles):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+        spec = bundles.spec("seq 1 10", driver="gelf", log_options={"gelf-address": address})
+
+        async def scenario(shims):
+            shim_pids = []
+            for _ in range(3):
+                handle = await shims.run(spec)
+                shim_pids.append(handle.shim_pid)
+                await handle.wait()
+            assert len(set(shim_pids)) == 3
+            handle = await shims.run(bundles.respec(spec, "seq 1 10; sleep 1000"))
+            await until(handle, lambda counters: counters["lines"] == 40)
+            return await handle.counters()
+
+        counters = bundles.play(scenario)
+    assert (counters["delivered"], counters["held"]) == (0, 40)
+
+
 def test_delivery_goes_on_in_the_successor_of_a_killed_shim(bundles):
     receiver, address = gelf_receiver()
     options = {"gelf-address": address, "gelf-compression-type": "none"}

@@ -1,0 +1,1 @@
+"""Images: their store, layers, archives, references, and fetching them."""

@@ -1,0 +1,1 @@
+"""Networks of containers: definitions, kernel plumbing, NAT, published ports, names."""

@@ -1,0 +1,438 @@
+"""A handle on one container's shim: its events, its requests, its successor when it dies.
+
+The control connection is JSON lines; attach and exec sessions are connections of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any
+
+from logdrivers.block import Stream
+from runtime.oci.runc import Runc, RuncError, failure
+from runtime.shim import streams
+from runtime.shim.exit_status import ExitStatus, Waited
+from runtime.shim.messages import CONTROL_FRAME, FRAME_HEADER, SHIM_SOCKET, connect, encode_line
+from runtime.shim.orphans import Orphans
+from runtime.shim.spec import ShimSpec
+from runtime.shim.template_client import TemplateClient, TemplateError, TemplateLost
+
+__all__ = ["AttachSession", "ExecSession", "ShimError", "ShimHandle", "StartError", "StartInterrupted"]
+
+log = logging.getLogger(__name__)
+
+_LINE_BYTES = 1 << 20
+_ANSWER_SECONDS = 60.0
+_RETRY_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+class StartError(Exception):
+    """The container did not start. The text is the OCI runtime's."""
+
+
+class StartInterrupted(StartError):
+    """Nothing of the container ran; it may be started again."""
+
+
+class ShimError(Exception):
+    """A shim refused a request, or left before it answered."""
+
+
+class _Connection:
+    """A control connection: requests with numbers, events in between."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._next = 0
+
+    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._next += 1
+        number = self._next
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        self.writer.write(encode_line({**message, "id": number}))
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await future
+        finally:
+            self._answers.pop(number, None)
+        if "error" in answer:
+            raise ShimError(str(answer["error"]))
+        return dict(answer)
+
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Until the peer leaves; then every request that waits fails."""
+        try:
+            while line := await self.reader.readline():
+                message = json.loads(line)
+                if "event" in message:
+                    yield message
+                else:
+                    future = self._answers.get(message["id"])
+                    if future is not None and not future.done():
+                        future.set_result(message)
+        except (ConnectionError, ValueError) as error:
+            log.warning("read from a shim: %s", error)
+        finally:
+            for future in self._answers.values():
+                if not future.done():
+                    future.set_exception(ShimError("the shim left before it answered"))
+
+    async def close(self) -> None:
+        self.writer.close()
+        await asyncio.sleep(0)  # the transport closes its socket in the loop's next turn
+
+
+class ShimHandle:
+    """One running (or just ended) container."""
+
+    def __init__(self, spec: ShimSpec, template: TemplateClient, orphans: Orphans) -> None:
+        self.spec = spec
+        self.pid = 0  #: the container's first process
+        self.started_ns = 0
+        self.shim_pid = 0
+        self.exit_status: ExitStatus | None = None
+        self._template = template
+        self._orphans = orphans
+        self._connection: _Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._finished: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held: dict[str, int] = {}
+        self._runc = Runc(spec.runtime, spec.runtime_root, spec.run_dir / "engine-runc.log")
+
+    @property
+    def running(self) -> bool:
+        """Whether the container has not been reported as ended."""
+        return self.exit_status is None
+
+    async def wait(self) -> ExitStatus:
+        """How the container ended, once it has and all of its output is in the journal."""
+        return await asyncio.shield(self._finished)
+
+    async def signal(self, signum: int, all: bool = False) -> None:
+        """Signal the first process, or every process of the container. ProcessLookupError if it has ended."""
+        if self.exit_status is not None:
+            raise ProcessLookupError(f"container {self.spec.container_id} has ended")
+        if all:
+            await self._call_runc("kill", "--all", self.spec.container_id, str(int(signum)))
+            return
+        try:
+            await self._ask({"op": "signal", "signal": int(signum)})
+        except ShimError as error:
+            if "ProcessLookupError" in str(error):
+                raise ProcessLookupError(str(error)) from None
+            raise
+
+    async def pause(self) -> None:
+        """Freeze every process of the container."""
+        await self._call_runc("pause", self.spec.container_id)
+
+    async def resume(self) -> None:
+        """Undo ``pause``."""
+        await self._call_runc("resume", self.spec.container_id)
+
+    async def resize(self, height: int, width: int) -> None:
+        """Set the size of the container's terminal, in characters."""
+        await self._ask({"op": "resize", "height": height, "width": width})
+
+    async def close_stdin(self) -> None:
+        """End the container's stdin for good."""
+        await self._ask({"op": "close_stdin"})
+
+    async def stop_delivery(self) -> None:
+        """Have the shim stop delivering; what is left stays in the journal for the caller to deliver."""
+        await self._ask({"op": "stop_delivery"})
+
+    async def counters(self) -> dict[str, int]:
+        """What the shim has counted: lines, bytes, failures, and the delivery's counters."""
+        answer = await self._ask({"op": "counters"})
+        return {key: value for key, value in answer.items() if key != "id"}
+
+    async def attach(self, *, stdin: bool = True, stdout: bool = True, stderr: bool = True) -> AttachSession:
+        """The container's output from now on, and its stdin."""
+        request = {"op": "attach", "stdin": stdin, "stdout": stdout, "stderr": stderr}
+        reader, writer, _ = await self._session(request)
+        return AttachSession(reader, writer)
+
+    async def exec(
+        self, process: Mapping[str, Any], *, stdin: bool = False, session: str = ""
+    ) -> ExecSession:
+        """Run an OCI ``process`` object in the container. Raises ShimError with runc's words."""
+        request = {"op": "exec", "process": dict(process), "stdin": stdin, "session": session}
+        reader, writer, answer = await self._session(request)
+        return ExecSession(reader, writer, int(answer["pid"]))
+
+    async def exec_resize(self, session: str, height: int, width: int) -> None:
+        """Set the size of the terminal of the exec session started under that name."""
+        await self._ask({"op": "exec_resize", "session": session, "height": height, "width": width})
+
+    # --- for Shims
+
+    async def fork(self, mode: str) -> None:
+        """Have the template fork a shim and wait until the container runs. Raises StartError."""
+        await self._fork(mode)
+        self._task = asyncio.create_task(self._supervise(), name=f"shim {self.spec.container_id[:12]}")
+        await self._until_started()
+
+    async def watch(self, sock: socket.socket) -> None:
+        """Follow a shim that is running."""
+        await self._connect(sock)
+        assert self._connection is not None
+        self._connection.writer.write(encode_line({"op": "watch", "id": 0}))
+        self._task = asyncio.create_task(self._supervise(), name=f"shim {self.spec.container_id[:12]}")
+        await self._until_started()
+
+    def finished(self, status: ExitStatus) -> None:
+        """The container has ended."""
+        self.exit_status = status
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()
+        if not self._started.done():
+            self._started.set_result(None)
+        if not self._finished.done():
+            self._finished.set_result(status)
+
+    async def hold_again(self) -> None:
+        """The template was replaced: have the new one keep the container's streams."""
+        self._mind_orphans()
+        fds = [self._held["tty"]] if "tty" in self._held else []
+        await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, fds)
+
+    async def close(self) -> None:
+        """Let go of the shim and leave it as it is."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._connection is not None:
+            await self._connection.close()
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()
+        if not self._finished.done():
+            self._finished.cancel()
+
+    # --- inside
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Call back once there is nothing left to close."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _task: call())
+
+    async def _until_started(self) -> None:
+        try:
+            await asyncio.shield(self._started)
+        except StartError:
+            await self.close()
+            raise
+
+    async def _fork(self, mode: str) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            fds = [theirs.fileno(), *([self._held["tty"]] if "tty" in self._held else [])]
+            message = {"op": "fork", "mode": mode, "spec": self.spec.to_json()}
+            answer = await self._template.ask(message, fds)
+        except TemplateLost:
+            # If there is a shim nevertheless, it will say so on our end; if not, that is at its end now.
+            answer = {"pid": 0}
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.shim_pid = int(answer["pid"])
+        await self._connect(ours)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if not self._held:
+            self._held = streams.hold(self.spec)
+            stdin = self._held.pop("stdin", None)  # to hold it would keep it from ending
+            if stdin is not None:
+                os.close(stdin)
+        self._connection = _Connection(*await asyncio.open_unix_connection(sock=sock, limit=_LINE_BYTES))
+
+    async def _supervise(self) -> None:
+        """Follow the shim's events; when it dies before the container's end is recorded, fork another."""
+        attempt = 0
+        while not self._finished.done():
+            connection = self._connection
+            if connection is not None:
+                async with contextlib.aclosing(connection.events()) as events:
+                    async for event in events:
+                        if await self._on_event(event):
+                            attempt = 0
+                        if self._finished.done():
+                            break
+                await connection.close()
+                self._connection = None
+            if self._finished.done() or (self._started.done() and self._started.exception()):
+                return
+            status = ExitStatus.read(self.spec.run_dir)
+            if status is not None:
+                self.finished(status)
+                return
+            await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            attempt += 1
+            log.warning(
+                "container %s: shim %d died; forking another", self.spec.container_id[:12], self.shim_pid
+            )
+            try:
+                await self._fork("adopt")
+            except (TemplateError, OSError) as error:
+                log.error("container %s: fork a shim: %s", self.spec.container_id[:12], error)
+
+    async def _on_event(self, event: dict[str, Any]) -> bool:
+        """Take one event in; whether it says that all is well."""
+        match event["event"]:
+            case "started":
+                self.pid = event["pid"]
+                self.started_ns = event["started_ns"]
+                self.shim_pid = event["shim_pid"]
+                self._mind_orphans()
+                if not self._started.done():
+                    self._started.set_result(None)
+                if self.spec.tty and "tty" not in self._held:
+                    await self._take_terminal()
+            case "exited":
+                self.finished(ExitStatus.from_json(event))
+            case "failed":
+                if not self._started.done():
+                    kind = StartInterrupted if event.get("interrupted") else StartError
+                    self._started.set_exception(kind(event["message"]))
+                elif not self._finished.done():
+                    log.error("container %s: %s", self.spec.container_id[:12], event["message"])
+                return False
+        return True
+
+    def _mind_orphans(self) -> None:
+        """Shim and container may have become our children; in time we are asked how they ended."""
+        run_dir, pid = self.spec.run_dir, self.pid
+        self._orphans.mind(self.shim_pid)
+        self._orphans.mind(pid, lambda status: Waited(pid, status, time.time_ns()).write(run_dir))
+
+    async def _take_terminal(self) -> None:
+        """Hold the terminal too, so that shim and template may die at once."""
+        with contextlib.suppress(OSError):
+            self._held["tty"] = await asyncio.to_thread(self._ask_terminal)
+
+    def _ask_terminal(self) -> int:
+        with connect(self.spec.run_dir, SHIM_SOCKET) as sock:
+            sock.settimeout(_ANSWER_SECONDS)
+            sock.sendall(encode_line({"op": "tty"}))
+            _data, fds, _flags, _address = socket.recv_fds(sock, 4096, 1)
+        if not fds:
+            raise OSError("the shim sent no terminal")
+        os.set_inheritable(fds[0], False)
+        return fds[0]
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Ask the shim; if it is being replaced, ask its successor."""
+        for delay in _RETRY_SECONDS:
+            connection = self._connection
+            if connection is not None:
+                return await connection.ask(message)
+            if self.exit_status is not None:
+                break
+            await asyncio.sleep(delay + 0.01)
+        raise ShimError(f"container {self.spec.container_id} has no shim to ask to {message['op']}")
+
+    async def _session(
+        self, request: dict[str, Any]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, dict[str, Any]]:
+        try:
+            sock = await asyncio.to_thread(connect, self.spec.run_dir, SHIM_SOCKET)
+        except OSError as error:
+            raise ShimError(f"connect to the shim of {self.spec.container_id}: {error}") from error
+        sock.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_BYTES)
+        try:
+            writer.write(encode_line({**request, "id": 0}))
+            line = await reader.readline()
+            if not line:
+                raise ShimError("the shim left before it answered")
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise ShimError(str(answer["error"]))
+        except BaseException:
+            writer.close()
+            await asyncio.sleep(0)
+            raise
+        return reader, writer, answer
+
+    async def _call_runc(self, *words: str) -> None:
+        argv = self._runc.argv(*words)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise RuncError(f"{self.spec.runtime}: {error.strerror}") from error
+        _, output = await process.communicate()
+        if process.returncode != 0:
+            raise RuncError(failure(self._runc.log, output.decode(errors="replace")))
+
+
+class AttachSession:
+    """A container's output as it comes: iterate over ``(stream, bytes)``; write to its stdin."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.end: dict[str, Any] = {}  #: how the session ended, empty if the connection broke
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        """Output until the end of the session or of the container."""
+        try:
+            while True:
+                stream, length = FRAME_HEADER.unpack(await self._reader.readexactly(FRAME_HEADER.size))
+                data = await self._reader.readexactly(length)
+                if stream == CONTROL_FRAME:
+                    self.end = json.loads(data)
+                    break
+                yield Stream(stream), data
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        await self.close()
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Write to stdin; waits while the container does not read."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def end_stdin(self) -> None:
+        """No more stdin from this session."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+
+    async def close(self) -> None:
+        """Leave; the container goes on."""
+        self._writer.close()
+        await asyncio.sleep(0)
+
+
+class ExecSession(AttachSession):
+    """A further process in a container. ``exit_code`` is known once iterating has ended."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int) -> None:
+        super().__init__(reader, writer)
+        self.pid = pid  #: as the host sees it
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 plus the signal's number if a signal ended it; None if the shim died before it ended."""
+        code = self.end.get("exit_code")
+        return None if code is None else int(code)

@@ -1,0 +1,345 @@
+"""A shim's control socket: JSON lines for the engine, frames of output for attached clients.
+
+Every connection starts with JSON lines; ``attach`` and ``exec`` turn it into a stream: frames towards the
+client, raw stdin bytes from it. What the words do is the shim's business.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from logdrivers.block import Stream
+from runtime.shim.messages import CONTROL_FRAME, SHIM_SOCKET, encode_line, frame
+from runtime.shim.reactor import READ, WRITE, Reactor
+
+__all__ = ["Attached", "Connection", "ControlServer", "StdinWriter"]
+
+log = logging.getLogger(__name__)
+
+_MAX_LINE = 1 << 20
+#: Above this many bytes on their way to one attached client the pipes are not read …
+_ATTACH_BYTES = 1 << 20
+#: … for at most this long without the client taking any: then it is cut off, and that is counted.
+_STALL_SECONDS = 10.0
+
+
+class Connection:
+    """One peer. ``on_line`` gets its JSON objects until ``on_data`` is set, which then gets its bytes."""
+
+    def __init__(self, sock: socket.socket, reactor: Reactor, server: ControlServer) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._reactor = reactor
+        self._server = server
+        self._input = b""
+        self._output: deque[bytes] = deque()
+        self._reading = True
+        self._leaving = False
+        self.queued = 0  #: bytes that wait to be sent
+        self.progress = time.monotonic()  #: when the peer last took something
+        self.open = True
+        self.watching = False  #: gets events
+        self.on_data: Callable[[bytes], None] | None = None
+        self.on_close: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None  #: everything queued is out
+        reactor.watch(sock.fileno(), READ, self._ready)
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting; what does not go out is queued."""
+        if not self.open:
+            return
+        if not self._output:
+            data = self._try(data)
+            if not data:
+                return
+        self._output.append(data)
+        self.queued += len(data)
+        self._update()
+
+    def answer(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Send one JSON line, with descriptors on the way if there are any."""
+        if fds and self.open and not self._output:
+            socket.send_fds(self._sock, [encode_line(message)], fds)
+        else:
+            self.send(encode_line(message))
+
+    def pause_reading(self, paused: bool) -> None:
+        """Stop or go on taking the peer's bytes."""
+        if self.open and self._reading == paused:
+            self._reading = not paused
+            self._update()
+
+    def finish(self) -> None:
+        """Close once everything queued is out."""
+        self._leaving = True
+        if not self._output:
+            self.close()
+
+    def close(self) -> None:
+        """Close now."""
+        if self.open:
+            self.open = False
+            self._reactor.forget(self._sock.fileno())
+            self._sock.close()
+            self._server.gone(self)
+            if self.on_close is not None:
+                self.on_close()
+
+    def _update(self) -> None:
+        events = (READ if self._reading else 0) | (WRITE if self._output else 0)
+        self._reactor.change(self._sock.fileno(), events)
+
+    def _try(self, data: bytes) -> bytes:
+        try:
+            sent = self._sock.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return data
+        except OSError:
+            self.close()
+            return b""
+        self.progress = time.monotonic()
+        return data[sent:]
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._flush()
+        if self.open and events & ~WRITE:
+            self._read(gone=bool(events & select.EPOLLHUP))
+
+    def _flush(self) -> None:
+        while self._output and self.open:
+            data = self._output[0]
+            rest = self._try(data)
+            self.queued -= len(data) - len(rest)
+            if rest:
+                self._output[0] = rest
+                return
+            self._output.popleft()
+        if self.open:
+            self._update()
+            if self._leaving:
+                self.close()
+            elif self.on_drained is not None:
+                self.on_drained()
+
+    def _read(self, gone: bool) -> None:
+        """Take what has come; ``gone`` if the peer has closed both ways, and not only its sending side."""
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if self.on_data is not None:
+            if not data:
+                self.pause_reading(True)
+            self.on_data(data)
+            if not data and gone:
+                self.close()
+            return
+        if not data:
+            self.close()
+            return
+        self._input += data
+        self._lines()
+
+    def _lines(self) -> None:
+        while self.on_data is None and (newline := self._input.find(b"\n")) >= 0:
+            line, self._input = self._input[:newline], self._input[newline + 1 :]
+            self._server.dispatch(self, line)
+        if self.on_data is not None and self._input:
+            data, self._input = self._input, b""
+            self.on_data(data)
+        elif len(self._input) > _MAX_LINE:
+            log.warning("a request of more than %d bytes: closing the connection", _MAX_LINE)
+            self.close()
+
+
+class ControlServer:
+    """Listens on the shim's socket and hands requests to ``handle(connection, request)``.
+
+    ``handle`` returns the answer, or None if it answers later itself; ValueError, KeyError, OSError become
+    an error for the peer.
+    """
+
+    def __init__(
+        self, reactor: Reactor, handle: Callable[[Connection, dict[str, Any]], dict[str, Any] | None]
+    ) -> None:
+        self._reactor = reactor
+        self._handle = handle
+        self.connections: set[Connection] = set()
+        # One that is there was left by a predecessor: the lock is ours.
+        Path(SHIM_SOCKET).unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(SHIM_SOCKET)
+        Path(SHIM_SOCKET).chmod(0o600)
+        self._listener.listen(16)
+        self._listener.setblocking(False)
+        reactor.watch(self._listener.fileno(), READ, self._accept)
+
+    def add(self, sock: socket.socket) -> Connection:
+        """Serve a connected socket."""
+        connection = Connection(sock, self._reactor, self)
+        self.connections.add(connection)
+        return connection
+
+    def gone(self, connection: Connection) -> None:
+        """A connection was closed."""
+        self.connections.discard(connection)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send an event to everybody who watches."""
+        for connection in list(self.connections):
+            if connection.watching:
+                connection.answer(event)
+
+    def close(self) -> None:
+        """Take no more connections, and send what is queued as far as the peers take it at once."""
+        self._reactor.forget(self._listener.fileno())
+        self._listener.close()
+        Path(SHIM_SOCKET).unlink(missing_ok=True)
+
+    def dispatch(self, connection: Connection, line: bytes) -> None:
+        """Serve one request."""
+        number: object = None
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise ValueError("a request has to be a JSON object")
+            number = request.get("id")
+            answer = self._handle(connection, request)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        if answer is not None:
+            connection.answer({"id": number, **answer})
+
+    def _accept(self, _events: int) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        self.add(sock)
+
+
+class Attached:
+    """The clients that get the container's output as it comes."""
+
+    def __init__(self) -> None:
+        self._clients: dict[Connection, frozenset[Stream]] = {}
+        self.cut_off = 0  #: clients cut off because they took nothing for too long
+        self.cut_off_bytes = 0  #: what they had not taken by then
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def add(self, client: Connection, streams: frozenset[Stream]) -> None:
+        """Send this client these streams from now on."""
+        client.progress = time.monotonic()
+        self._clients[client] = streams
+
+    def remove(self, client: Connection) -> None:
+        """Forget a client that left."""
+        self._clients.pop(client, None)
+
+    def output(self, stream: Stream, data: bytes) -> None:
+        """Pass on what the container wrote."""
+        wanted = [client for client, streams in self._clients.items() if stream in streams]
+        if wanted:
+            whole = frame(stream, data)
+            for client in wanted:
+                client.send(whole)
+
+    def full(self) -> bool:
+        """Whether some client has too much queued; cuts off those that have stalled."""
+        full = False
+        for client in list(self._clients):
+            if client.queued > _ATTACH_BYTES:
+                if time.monotonic() - client.progress > _STALL_SECONDS:
+                    log.warning("an attached client took nothing for %g s: cut off", _STALL_SECONDS)
+                    self.cut_off += 1
+                    self.cut_off_bytes += client.queued
+                    client.close()
+                    self.remove(client)
+                else:
+                    full = True
+        return full
+
+    def end(self, message: dict[str, Any]) -> None:
+        """Tell every client how it ended, and let them go."""
+        last = frame(CONTROL_FRAME, json.dumps(message).encode())
+        for client in list(self._clients):
+            client.send(last)
+            client.finish()
+        self._clients.clear()
+
+
+class StdinWriter:
+    """Writes clients' bytes to the container's stdin (or a terminal) and pauses the client while it is full."""
+
+    def __init__(self, fd: int, reactor: Reactor) -> None:
+        self._fd = fd
+        self._reactor = reactor
+        self._waiting: deque[tuple[Connection | None, bytes]] = deque()
+        self._close_when_empty = False
+        self.open = True
+        reactor.watch(fd, 0, self._ready)
+
+    def write(self, client: Connection | None, data: bytes) -> None:
+        """Write without waiting."""
+        if not self.open:
+            return
+        self._waiting.append((client, data))
+        self._flush()
+
+    def close(self) -> None:
+        """End the container's stdin once what is queued is in."""
+        self._close_when_empty = True
+        if not self._waiting:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self.open:
+            self.open = False
+            self._reactor.forget(self._fd)
+            os.close(self._fd)
+
+    def _ready(self, events: int) -> None:
+        if events & (select.EPOLLERR | select.EPOLLHUP):  # nobody will read it any more
+            self._waiting.clear()
+            self._shut()
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting and self.open:
+            client, data = self._waiting[0]
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                self._shut()
+                return
+            if written < len(data):
+                self._waiting[0] = (client, data[written:])
+                if client is not None:
+                    client.pause_reading(True)
+                self._reactor.change(self._fd, WRITE)
+                return
+            self._waiting.popleft()
+            if client is not None:
+                client.pause_reading(False)
+        if self.open:
+            self._reactor.change(self._fd, 0)
+            if self._close_when_empty:
+                self._shut()

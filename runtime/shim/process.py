@@ -1,0 +1,390 @@
+"""The process beside one container: runs it, writes down what it writes, records how it ended.
+
+Forked by the template; single-threaded but for the delivery of a driver's sink. Everything it knows is in
+the run directory or the journal, so that after kill -9 a successor, forked in ``adopt`` mode, goes on.
+It leaves pipe reading to ``pump``, the socket to ``control``, sessions in the container to ``exec_session``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from logdrivers.block import Stream
+from logdrivers.driver import OptionError
+from logdrivers.registry import get as get_driver
+from runtime.shim import streams
+from runtime.shim.container_process import ContainerProcess, StartFailed, StartInterrupted
+from runtime.shim.control import Attached, Connection, ControlServer, StdinWriter
+from runtime.shim.copier import Copier
+from runtime.shim.delivery import ShimDelivery
+from runtime.shim.exec_session import ExecSessions
+from runtime.shim.exit_status import ExitStatus
+from runtime.shim.linux import set_child_subreaper, set_process_name
+from runtime.shim.messages import TEMPLATE_SOCKET, connect, encode_line, send
+from runtime.shim.pump import Pump
+from runtime.shim.reactor import READ, Reactor
+from runtime.shim.spec import ShimSpec
+from runtime.shim.spool import Ledger, Spool
+from runtime.shim.tty import resize
+
+__all__ = ["LOCK_FILE", "run_shim"]
+
+log = logging.getLogger(__name__)
+
+
+LOCK_FILE = "shim.lock"
+#: After its last process has gone, somebody may still hold the container's output open, but not for longer.
+_DRAIN_SECONDS = 3.0
+#: How long a journal that refuses (disk full) may hold back the report that the container has ended.
+_JOURNAL_SECONDS = 30.0
+_AWAIT_ATTACH_SECONDS = 5.0
+_LOCK_SECONDS = 20.0
+_FLUSH_SECONDS = 2.0
+
+
+def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None, template_dir: Path) -> None:
+    """Be the shim of a container until it has ended: the whole life of the forked process.
+
+    ``mode`` is ``run`` or ``adopt``; ``control`` is the engine's end of a socket pair, ``tty`` the terminal
+    that a predecessor had. Returns when there is nothing left to do.
+    """
+    os.setsid()
+    _log_to(spec.run_dir)
+    os.chdir(spec.run_dir)
+    set_process_name(f"shim:{spec.container_id[:10]}")
+    set_child_subreaper()
+    _lock()
+    try:
+        shim = Shim(spec, control, tty, template_dir)
+    except (OptionError, OSError, ValueError) as error:
+        log.exception("container %s: open its journal", spec.container_id[:12])
+        if mode == "run":  # a successor is tried again, and again
+            control.sendall(encode_line({"event": "failed", "message": str(error)}))
+        return
+    shim.live(mode)
+
+
+def _log_to(run_dir: Path) -> None:
+    fd = os.open(run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    os.close(null)
+
+
+def _lock() -> None:
+    """Be the only shim of the container; a predecessor that is being killed gets time to go."""
+    fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+
+
+class Shim:
+    """One container's life."""
+
+    def __init__(self, spec: ShimSpec, control: socket.socket, tty: int | None, template_dir: Path) -> None:
+        self._spec = spec
+        self._template_dir = template_dir
+        self._reactor = Reactor()
+        self._server = ControlServer(self._reactor, self._handle)
+        self._engine = self._server.add(control)
+        self._engine.watching = True
+        self._attached = Attached()
+        self._process = ContainerProcess(spec, tty)
+        self._sessions = ExecSessions(spec, self._process.runc, self._reactor)
+        self._exit: ExitStatus | None = None
+        self._attach_deadline = 0.0
+        self._stdin: StdinWriter | None = None
+        driver = get_driver(spec.driver)
+        self._copier = self._open_copier()
+        self._delivery = ShimDelivery(spec, driver)
+        self._pump: Pump | None = None
+
+    def _open_copier(self) -> Copier:
+        spec = self._spec
+        driver = get_driver(spec.driver)
+        spec.ledger_path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return Copier(
+            spec.container_id,
+            lambda: driver.journal(spec.info),
+            lambda stream, base: Spool(spec.spool_path(stream.text), base),
+            Ledger(spec.ledger_path),
+        )
+
+    # --- the stages of a life
+
+    def live(self, mode: str) -> None:
+        """Start or take over, serve until the end, record it, deliver, leave."""
+        try:
+            if mode == "run":
+                self._start()
+            else:
+                self._take_over()
+        except StartFailed as error:
+            log.error("container %s: %s", self._spec.container_id[:12], error)
+            interrupted = isinstance(error, StartInterrupted)
+            self._engine.answer({"event": "failed", "message": str(error), "interrupted": interrupted})
+            self._tell_template({"op": "release", "container_id": self._spec.container_id})
+            self._leave()
+            return
+        self._watch_children()
+        self._server.tell(self._started_event())
+        self._serve()
+        self._finish()
+        self._deliver()
+        self._leave()
+
+    def _start(self) -> None:
+        self._copier.begin_life(time.time_ns())
+        self._open_pump()
+        self._open_stdin()
+        self._process.start()
+        if self._process.tty is not None:
+            self._pump_tty(self._process.tty)
+        if self._spec.await_attach:
+            self._attach_deadline = time.monotonic() + _AWAIT_ATTACH_SECONDS
+        self._start_delivery()
+
+    def _take_over(self) -> None:
+        self._process.adopt()
+        self._open_pump()
+        if self._process.tty is not None:
+            self._pump_tty(self._process.tty)
+        self._open_stdin()
+        for stream in (Stream.STDOUT, Stream.STDERR):
+            self._copier.pump(stream, time.time_ns())
+        self._start_delivery()
+
+    def _start_delivery(self) -> None:
+        """After the container has started: a sink that hangs or refuses costs its delivery, nothing else."""
+        try:
+            if self._delivery.start():
+                self._copier.on_append = self._delivery.offer
+        except (OSError, ValueError) as error:
+            log.error("start the %s delivery: %s; its lines are kept", self._spec.driver, error)
+
+    def _open_pump(self) -> None:
+        pump = self._pump = Pump(self._spec, self._copier, self._reactor)
+        pump.paused = self._held_back
+
+    def _pump_tty(self, master: int) -> None:
+        assert self._pump is not None
+        self._pump.set_tty(master)
+        self._stdin = StdinWriter(os.dup(master), self._reactor)
+        self._tell_template({"op": "hold", "spec": self._spec.to_json()}, [master])
+
+    def _open_stdin(self) -> None:
+        if self._spec.open_stdin and not self._spec.tty and not streams.stdin_closed(self._spec):
+            self._stdin = StdinWriter(streams.open_shim_end(self._spec, "stdin"), self._reactor)
+
+    def _watch_children(self) -> None:
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self._reactor.watch(read, READ, lambda _events: self._on_child(read))
+        if self._process.pidfd >= 0:
+            self._reactor.watch(self._process.pidfd, READ, lambda _events: self._process.collect())
+        self._reap()
+
+    def _serve(self) -> None:
+        assert self._pump is not None
+        pump = self._pump
+        while self._process.waited is None:
+            moved = pump.round()
+            self._reactor.poll(pump.wait_seconds(moved))
+
+    def _finish(self) -> None:
+        """Drain both streams to their end, then write the record of the end."""
+        assert self._pump is not None
+        assert self._process.waited is not None
+        pump = self._pump
+        self._reactor.forget(self._process.pidfd)  # it stays readable
+        oom_killed = self._process.oom_killed()
+        self._process.delete()
+        pump.input_ended()
+        now = time.monotonic()
+        last_moved, give_up = now, now + _JOURNAL_SECONDS
+        while not pump.drained and time.monotonic() < give_up:
+            if pump.round() or self._held_back():
+                last_moved = time.monotonic()
+            elif not pump.behind and time.monotonic() - last_moved > _DRAIN_SECONDS:
+                log.warning("a stray process holds the output of %s open", self._spec.container_id[:12])
+                break
+            if not pump.drained:
+                self._reactor.poll(pump.wait_seconds(0))
+        pump.flush()
+        if pump.behind:
+            log.error(
+                "container %s ended with %d bytes that the journal did not take; they wait in the run directory",
+                self._spec.container_id[:12],
+                pump.behind,
+            )
+        self._exit = self._process.waited.exit_status(oom_killed)
+        self._exit.write(self._spec.run_dir)
+        self._delivery.end()
+        self._attached.end({"exit_code": self._exit.code})
+        self._server.tell(self._exited_event())
+        self._tell_template({"op": "release", "container_id": self._spec.container_id})
+
+    def _deliver(self) -> None:
+        """Stay until the sink has everything, or the wait for it is over, or the engine takes it over."""
+        while self._delivery.busy():
+            self._reactor.poll(0.05)
+
+    def _leave(self) -> None:
+        self._delivery.close()
+        self._server.close()
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        while any(c.queued for c in self._server.connections) and time.monotonic() < deadline:
+            self._reactor.poll(0.05)
+        self._copier.close()
+
+    # --- children
+
+    def _on_child(self, wake_fd: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake_fd, 4096)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Reap every dead child: the container's first process, sessions' processes, orphans of them."""
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            if result.si_pid == self._process.pid:
+                self._process.collect()
+                continue
+            pid, status = os.waitpid(result.si_pid, 0)
+            self._sessions.on_child(pid, status)
+
+    def _held_back(self) -> bool:
+        """Whether the pipes are not to be read now: a client is awaited, or one is behind."""
+        if self._attach_deadline:
+            if not self._attached and time.monotonic() < self._attach_deadline:
+                return True
+            self._attach_deadline = 0.0
+        return bool(self._attached) and self._attached.full()
+
+    # --- requests
+
+    def _handle(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
+        match request["op"]:
+            case "watch":
+                connection.watching = True
+                if self._process.pid:
+                    connection.answer(self._started_event())
+                if self._exit is not None:
+                    connection.answer(self._exited_event())
+                return self._counters()
+            case "counters":
+                return self._counters()
+            case "signal":
+                self._process.signal(int(request["signal"]))
+            case "resize":
+                resize(self._terminal(), int(request["height"]), int(request["width"]))
+            case "close_stdin":
+                self._close_stdin()
+            case "tty":
+                connection.answer({"id": request.get("id")}, [self._terminal()])
+                return None
+            case "attach":
+                self._attach(connection, request)
+                return None
+            case "exec":
+                self._sessions.start(connection, request)
+                return None
+            case "exec_resize":
+                self._sessions.resize(str(request["session"]), int(request["height"]), int(request["width"]))
+            case "stop_delivery":
+                self._delivery.close()
+            case op:
+                raise ValueError(f"unknown op {op!r}")
+        return {}
+
+    def _terminal(self) -> int:
+        if self._process.tty is None:
+            raise ValueError("the container has no terminal")
+        return self._process.tty
+
+    def _attach(self, connection: Connection, request: dict[str, Any]) -> None:
+        wanted = frozenset(s for s in (Stream.STDOUT, Stream.STDERR) if request.get(s.text))
+        connection.answer({"id": request.get("id")})
+        connection.on_data = lambda data: self._on_attach_data(connection, data, bool(request.get("stdin")))
+        connection.on_close = lambda: self._attached.remove(connection)
+        if self._exit is None:
+            self._attached.add(connection, wanted)
+        else:
+            connection.finish()
+        if self._pump is not None:
+            self._pump.tap = self._attached.output
+
+    def _on_attach_data(self, connection: Connection, data: bytes, stdin: bool) -> None:
+        if not stdin or self._stdin is None:
+            return
+        if data:
+            self._stdin.write(connection, data)
+        elif self._spec.stdin_once and not self._spec.tty:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        """End the container's stdin for good: we, our successors and the template let go of it."""
+        if self._stdin is None or self._spec.tty:
+            return
+        streams.mark_stdin_closed(self._spec)
+        self._tell_template({"op": "release", "container_id": self._spec.container_id, "names": ["stdin"]})
+        self._stdin.close()
+
+    def _counters(self) -> dict[str, Any]:
+        lines, size = self._copier.journal.written()
+        pump = self._pump
+        return {
+            "shim_pid": os.getpid(),
+            "lines": lines,
+            "bytes": size,
+            "behind_bytes": pump.behind if pump is not None else 0,
+            "write_failures": pump.failures if pump is not None else 0,
+            "attached": len(self._attached),
+            "attach_cut_off": self._attached.cut_off,
+            "attach_cut_off_bytes": self._attached.cut_off_bytes,
+            **self._delivery.counters(),
+        }
+
+    def _started_event(self) -> dict[str, Any]:
+        init = self._process.init
+        assert init is not None
+        return {"event": "started", "pid": init.pid, "started_ns": init.started_ns, "shim_pid": os.getpid()}
+
+    def _exited_event(self) -> dict[str, Any]:
+        assert self._exit is not None
+        return {"event": "exited", **self._exit.to_json()}
+
+    def _tell_template(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Best effort: a template that died has let go by itself, and the engine tells its successor."""
+        try:
+            with connect(self._template_dir, TEMPLATE_SOCKET) as sock:
+                sock.settimeout(2.0)
+                send(sock, message, fds or ())
+        except OSError as error:
+            log.warning("tell the template to %s: %s", message["op"], error)

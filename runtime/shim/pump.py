@@ -1,0 +1,212 @@
+"""When to read a container's pipes: at once when lines trickle, in large reads under load.
+
+After a quiet time the first bytes are taken at once; while more keep coming the pipes are looked at every few
+milliseconds, so that a wake-up costs a block and not a line; a pipe that filled meanwhile is read without
+pause. What becomes of the bytes is the copier's business; attached clients get them as they came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+
+from logdrivers.block import Stream
+from runtime.shim import streams
+from runtime.shim.copier import Copier
+from runtime.shim.linux import trim_heap
+from runtime.shim.reactor import READ, Reactor
+from runtime.shim.spec import ShimSpec
+
+__all__ = ["HOT_SECONDS", "Pump"]
+
+log = logging.getLogger(__name__)
+
+#: While output keeps coming, the pipes are looked at this often.
+HOT_SECONDS = 0.005
+#: A round that moved this much is followed by the next without a pause.
+_BUSY_BYTES = 1 << 18
+_CHUNK = 1 << 18
+_ROUND_BYTES = 1 << 20
+_RETRY_SECONDS = 1.0
+#: A terminal that no process has open is looked at this often: somebody may open it again.
+_HUNG_SECONDS = 1.0
+#: So much output leaves a heap worth giving back when it is quiet again.
+_TRIM_BYTES = 1 << 20
+_ARMED = READ | select.EPOLLONESHOT
+
+#: Gets bytes as they came; returns nothing, must not block.
+Tap = Callable[[Stream, bytes], None]
+
+
+class Pump:
+    """Moves a container's output from its pipes through the spools into the journal."""
+
+    def __init__(self, spec: ShimSpec, copier: Copier, reactor: Reactor) -> None:
+        self._spec = spec
+        self._copier = copier
+        self._reactor = reactor
+        self._tty: int | None = None
+        self._fds: dict[Stream, int] = {}
+        self._ended: set[Stream] = set()
+        self._running = True
+        self._retry_at = 0.0
+        self._tty_hung = False
+        self._moved_at = 0.0
+        self.tap: Tap | None = None
+        self.paused: Callable[[], bool] = lambda: False
+        self.failures = 0  #: how often journal or spool refused
+        self._since_trim = 0
+        self._cooling = False  # output came, and the pages it took are not given back yet
+        self._open()
+
+    def _open(self) -> None:
+        names: Mapping[str, Stream] = {"stdout": Stream.STDOUT, "stderr": Stream.STDERR}
+        for name in ("stdout",) if self._spec.tty else streams.OUTPUTS:
+            self._fds[names[name]] = streams.open_shim_end(self._spec, name, running=self._running)
+        for fd in self._fds.values():
+            self._reactor.watch(fd, _ARMED, lambda _events: None)
+
+    def set_tty(self, master: int) -> None:
+        """Read this terminal into the stdout FIFO from now on."""
+        self._tty = master
+        self._reactor.watch(master, _ARMED, lambda _events: None)
+
+    def input_ended(self) -> None:
+        """The container has ended: from now on end of file shows when the last writer has gone."""
+        old = list(self._fds.values())
+        self._running = False
+        for fd in old:
+            self._reactor.forget(fd)
+        reading = {s: os.open(f"/proc/self/fd/{fd}", _READ_FLAGS) for s, fd in self._fds.items()}
+        if self._tty is not None:
+            self._drain_tty()
+        for fd in old:
+            os.close(fd)
+        self._fds = reading
+
+    def _drain_tty(self) -> None:
+        """Move what the terminal still holds, as far as it fits, into the spool."""
+        while self._splice_tty():
+            self.round()
+
+    @property
+    def drained(self) -> bool:
+        """Whether every pipe has reached its end and the journal has everything."""
+        return self._ended == set(self._fds) and not self.behind
+
+    @property
+    def behind(self) -> int:
+        """Bytes that have left the pipes and are not in the journal."""
+        return sum(s.end - self._copier.copied(stream) for stream, s in self._copier.spools.items())
+
+    def wait_seconds(self, moved: int) -> float | None:
+        """How long to wait after a round; arms the pipes when it may be for ever."""
+        if moved >= _BUSY_BYTES:
+            return 0.0
+        if self._retry_at:
+            return max(0.0, self._retry_at - time.monotonic())
+        if (moved and not self._after_quiet()) or not self._running:
+            self._cooling = True
+            return HOT_SECONDS
+        if self.paused():
+            return 0.1
+        if self._cooling:
+            self._cooling = False
+            self._copier.release()
+            if self._since_trim > _TRIM_BYTES:
+                self._since_trim = 0
+                trim_heap()
+        self._arm()
+        return _HUNG_SECONDS if self._tty_hung else None
+
+    def _after_quiet(self) -> bool:
+        """Whether the bytes just moved came after a quiet time: then there is no need to look again soon."""
+        before, self._moved_at = self._moved_at, time.monotonic()
+        return self._moved_at - before > 2 * HOT_SECONDS
+
+    def _arm(self) -> None:
+        for fd in self._fds.values():
+            self._reactor.change(fd, _ARMED)
+        if self._tty is not None and not self._tty_hung:
+            self._reactor.change(self._tty, _ARMED)
+
+    def round(self) -> int:
+        """One pass over the streams; returns how many bytes left the pipes."""
+        if self._retry_at > time.monotonic() or self.paused():
+            return 0
+        try:
+            if self._retry_at:
+                self._copier.reopen()
+                self._catch_up()
+                self._retry_at = 0.0
+            if self._tty is not None and self._running:
+                self._splice_tty()
+            return sum([self._stream_round(stream, fd) for stream, fd in self._fds.items()])
+        except OSError as error:
+            self.failures += 1
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            log.error("write the output of %s: %s; trying again", self._spec.container_id[:12], error)
+            return 0
+
+    def flush(self) -> None:
+        """Append what is left, unfinished lines too: no more will come.
+
+        What a journal that refuses does not take is in the spools at least, for the container's next life.
+        """
+        self._ended.update(self._fds)
+        for stream, fd in self._fds.items():
+            with contextlib.suppress(OSError):
+                while self._copier.spools[stream].fill(fd, _CHUNK):
+                    pass
+        if not self._retry_at:
+            try:
+                self._catch_up()
+            except OSError as error:
+                self.failures += 1
+                log.error("write the last output of %s: %s", self._spec.container_id[:12], error)
+
+    def _catch_up(self) -> None:
+        for stream in self._fds:
+            self._copier.pump(stream, time.time_ns(), eof=stream in self._ended)
+
+    def _stream_round(self, stream: Stream, fd: int) -> int:
+        spool = self._copier.spools[stream]
+        total = 0
+        while total < _ROUND_BYTES and stream not in self._ended:
+            before = spool.end
+            moved = spool.fill(fd, _CHUNK)
+            if moved is None:
+                break
+            if moved == 0:
+                self._ended.add(stream)
+            elif self.tap is not None:
+                self.tap(stream, spool.read(before, spool.end))
+            total += moved
+            self._since_trim += moved
+            self._copier.pump(stream, time.time_ns(), eof=moved == 0)
+            if moved < _CHUNK and self._running:
+                break
+        return total
+
+    def _splice_tty(self) -> bool:
+        """Move bytes from the terminal into the FIFO; whether there were any."""
+        assert self._tty is not None
+        fifo = self._fds[Stream.STDOUT]
+        with contextlib.suppress(BlockingIOError):
+            try:
+                moved = os.splice(self._tty, fifo, 1 << 16, flags=os.SPLICE_F_NONBLOCK)
+                self._tty_hung = False
+                return moved > 0
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._tty_hung = True
+        return False
+
+
+_READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
