@@ -51,6 +51,8 @@ class Prometheus:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
+                if error.code == 503:  # it listens before it is ready
+                    return {"result": [], "groups": []}
                 raise AssertionError(f"{query}: {error.read().decode()}") from None
         except OSError:
             return {"result": [], "groups": []}
