@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -174,7 +175,8 @@ class Bundles:
                 command = ["runc", "--root", str(self.runtime_root), "delete", "--force", container_id]
                 subprocess.run(command, check=False, capture_output=True)
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.wait_until(lambda: not self.processes())
         for path in Path("/sys/fs/cgroup").glob(f"*{self._cgroup}"):
             path.rmdir()
