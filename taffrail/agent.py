@@ -134,7 +134,7 @@ class Agent:
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
-        own.register(delivery_metrics(containers))
+        own.register(delivery_metrics(containers, paths.state / "plugin"))
         own.register(remainder_metrics(paths.engine_state / "undelivered"))
 
         app = web.Application()

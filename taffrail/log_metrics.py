@@ -21,7 +21,7 @@ from exporters.elasticsearch.exporter import ElasticsearchExporter
 from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
-from logdrivers.registry import get
+from logdrivers.registry import get, names
 from runtime.remainders import dropped_lines, held_lines
 
 __all__ = [
@@ -154,8 +154,11 @@ def tail_metrics(tails: Tails) -> Source:
     return source
 
 
-def delivery_metrics(containers: Containers) -> Source:
-    """The log drivers of our engine's containers: written = delivered + held + dropped, in lines."""
+def delivery_metrics(containers: Containers, plugins: Path) -> Source:
+    """Our log drivers, in our engine and as Docker's plugins: written = delivered + held + dropped, in lines.
+
+    ``plugins`` holds the plugins' state, a directory a name.
+    """
     labels = ["id", "name", "image", "driver"]
 
     def source() -> Iterator[Metric]:
@@ -176,7 +179,7 @@ def delivery_metrics(containers: Containers) -> Source:
         up = GaugeMetricFamily(
             "taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels
         )
-        for container, counters in _delivering(containers):
+        for container, counters in _delivering(containers, plugins):
             values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
             written.add_metric(values, counters.written)
             delivered.add_metric(values, counters.delivered)
@@ -209,12 +212,12 @@ def remainder_metrics(undelivered: Path) -> Source:
     return source
 
 
-def _delivering(containers: Containers) -> Iterator[tuple[Container, Counters]]:
-    """Our engine's containers with what their drivers last wrote down."""
+def _delivering(containers: Containers, plugins: Path) -> Iterator[tuple[Container, Counters]]:
+    """The containers whose lines pass through a driver of ours, with what it last wrote down."""
     for container in containers.all():
-        if not container.log.directory:
+        directory = _log_directory(container, plugins)
+        if directory is None:
             continue
-        directory = Path(container.log.directory)
         try:
             counters = read_counters(directory / STATE_NAME)
         except FileNotFoundError:
@@ -227,8 +230,17 @@ def _delivering(containers: Containers) -> Iterator[tuple[Container, Counters]]:
             yield container, counters
 
 
+def _log_directory(container: Container, plugins: Path) -> Path | None:
+    """Where a driver of ours keeps the container's journal; None for another engine's own drivers."""
+    if container.log.directory:
+        return Path(container.log.directory)
+    return next(plugins.glob(f"*/containers/{container.id}/log"), None) if plugins.is_dir() else None
+
+
 def _kept(container: Container, directory: Path) -> Iterator[tuple[Container, Counters]]:
     """A driver without a sink: what it wrote to the host's disk is delivered."""
+    if container.log.driver not in names():
+        return  # a plugin that only keeps lines has no counters of its own
     info = Info(
         container.id, container.name, "", container.image, (), 0, directory, options=container.log.options
     )
