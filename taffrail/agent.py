@@ -12,6 +12,7 @@ import resource
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -26,8 +27,6 @@ from collector.sampler import Sampler
 from collector.store import Store
 from dashboards.web.api import Api
 from dashboards.web.page import add_page
-from exporters.elasticsearch.config import ElasticsearchConfig
-from exporters.elasticsearch.exporter import ElasticsearchExporter
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.http import routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
@@ -42,6 +41,9 @@ from taffrail.log_metrics import (
     tail_metrics,
 )
 from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoints
+
+if TYPE_CHECKING:
+    from exporters.elasticsearch.config import ElasticsearchConfig
 
 __all__ = ["Agent"]
 
@@ -123,6 +125,8 @@ class Agent:
             *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
         ]
         if config.elasticsearch.hosts:
+            from exporters.elasticsearch.exporter import ElasticsearchExporter  # memory most hosts can spare
+
             exporter = ElasticsearchExporter(
                 self._elasticsearch(), store.cursor("elasticsearch"), store.identity
             )
@@ -195,6 +199,8 @@ class Agent:
         )
 
     def _elasticsearch(self) -> ElasticsearchConfig:
+        from exporters.elasticsearch.config import ElasticsearchConfig
+
         given = self._config.elasticsearch
         return ElasticsearchConfig(
             hosts=given.hosts,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -17,12 +18,14 @@ from collector.discovery.registry import Containers
 from collector.inputs.received import InputCounters
 from collector.inputs.tails import Tails
 from collector.store import Store
-from exporters.elasticsearch.exporter import ElasticsearchExporter
 from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.registry import get, names
 from runtime.remainders import dropped_lines, held_lines
+
+if TYPE_CHECKING:
+    from exporters.elasticsearch.exporter import ElasticsearchExporter
 
 __all__ = [
     "delivery_metrics",

@@ -37,3 +37,9 @@ def test_help_does_not_import_what_only_the_services_need() -> None:
     code = f"import sys, taffrail.__main__ as m; m.make_parser(); print([n for n in [{heavy}] if n in sys.modules])"
     answer = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_an_agent_without_elasticsearch_does_not_carry_its_client() -> None:
+    code = "import sys, taffrail.agent; print([n for n in ('elasticsearch', 'elastic_transport') if n in sys.modules])"
+    answer = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
