@@ -12,15 +12,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from logdrivers.block import Stream
 from runtime.oci.runc import Runc, RuncError, failure
 from runtime.shim import streams
 from runtime.shim.exit_status import ExitStatus, Waited
-from runtime.shim.messages import CONTROL_FRAME, FRAME_HEADER, SHIM_SOCKET, connect, encode_line
+from runtime.shim.messages import SHIM_SOCKET, connect, encode_line
 from runtime.shim.orphans import Orphans
+from runtime.shim.sessions import AttachSession, ExecSession
 from runtime.shim.spec import ShimSpec
 from runtime.shim.template_client import TemplateClient, TemplateError, TemplateLost
 
@@ -347,13 +347,22 @@ class ShimHandle:
             await asyncio.sleep(delay + 0.01)
         raise ShimError(f"container {self.spec.container_id} has no shim to ask to {message['op']}")
 
+    async def _connect_again(self) -> socket.socket:
+        """Another connection to the shim; while it is being replaced, to its successor."""
+        for delay in _RETRY_SECONDS:
+            try:
+                return await asyncio.to_thread(connect, self.spec.run_dir, SHIM_SOCKET)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if self.exit_status is not None:
+                    break
+                log.debug("connect to the shim of %s: %s", self.spec.container_id, error)
+            await asyncio.sleep(delay + 0.01)
+        raise ShimError(f"container {self.spec.container_id} has no shim to connect to")
+
     async def _session(
         self, request: dict[str, Any]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, dict[str, Any]]:
-        try:
-            sock = await asyncio.to_thread(connect, self.spec.run_dir, SHIM_SOCKET)
-        except OSError as error:
-            raise ShimError(f"connect to the shim of {self.spec.container_id}: {error}") from error
+        sock = await self._connect_again()
         sock.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_BYTES)
         try:
@@ -384,55 +393,3 @@ class ShimHandle:
         _, output = await process.communicate()
         if process.returncode != 0:
             raise RuncError(failure(self._runc.log, output.decode(errors="replace")))
-
-
-class AttachSession:
-    """A container's output as it comes: iterate over ``(stream, bytes)``; write to its stdin."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.end: dict[str, Any] = {}  #: how the session ended, empty if the connection broke
-
-    async def __aiter__(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        """Output until the end of the session or of the container."""
-        try:
-            while True:
-                stream, length = FRAME_HEADER.unpack(await self._reader.readexactly(FRAME_HEADER.size))
-                data = await self._reader.readexactly(length)
-                if stream == CONTROL_FRAME:
-                    self.end = json.loads(data)
-                    break
-                yield Stream(stream), data
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        await self.close()
-
-    async def write_stdin(self, data: bytes) -> None:
-        """Write to stdin; waits while the container does not read."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    def end_stdin(self) -> None:
-        """No more stdin from this session."""
-        if self._writer.can_write_eof():
-            self._writer.write_eof()
-
-    async def close(self) -> None:
-        """Leave; the container goes on."""
-        self._writer.close()
-        await asyncio.sleep(0)
-
-
-class ExecSession(AttachSession):
-    """A further process in a container. ``exit_code`` is known once iterating has ended."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int) -> None:
-        super().__init__(reader, writer)
-        self.pid = pid  #: as the host sees it
-
-    @property
-    def exit_code(self) -> int | None:
-        """128 plus the signal's number if a signal ended it; None if the shim died before it ended."""
-        code = self.end.get("exit_code")
-        return None if code is None else int(code)
