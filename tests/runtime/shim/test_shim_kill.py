@@ -18,9 +18,9 @@ from runtime.shim.exit_status import ExitStatus, Waited
 from runtime.shim.linux import process_start
 
 LINES = 200_000
-#: 200,000 numbered lines in bursts, and some on stderr beside them, for about five seconds.
+#: 200,000 numbered lines in bursts, and some on stderr beside them, for about seven seconds.
 WRITER = (
-    "i=0; while [ $i -lt 200 ]; do seq $((i*1000+1)) $((i*1000+1000)); usleep 20000; i=$((i+1)); done & "
+    "i=0; while [ $i -lt 200 ]; do seq $((i*1000+1)) $((i*1000+1000)); usleep 30000; i=$((i+1)); done & "
     "j=0; while [ $j -lt 1000 ]; do echo err $j >&2; usleep 3000; j=$((j+1)); done; wait; exit 42"
 )
 SOME = (
@@ -97,7 +97,7 @@ def test_shims_killed_again_and_again(bundles, seed):
         handle = await shims.run(spec)
         kills = 0
         while handle.running:
-            await asyncio.sleep(chance.uniform(0.02, 0.15))
+            await asyncio.sleep(chance.uniform(0.01, 0.08))
             if handle.running and handle.shim_pid:
                 kill(handle.shim_pid)
                 kills += 1
@@ -107,7 +107,7 @@ def test_shims_killed_again_and_again(bundles, seed):
         return kills, await handle.wait()
 
     kills, status = bundles.play(scenario)
-    assert kills >= 20
+    assert kills >= 30
     assert status.code == 42
     assert bundles.records(spec) == numbers(LINES)
     assert bundles.records(spec, "stderr") == [f"err {n}\n" for n in range(1000)]
