@@ -56,6 +56,7 @@ class Engine:
     command: Sequence[str]
     socket: Path
     root: Path
+    undo: Sequence[str] = ()  #: a command that takes out of the kernel what the engine leaves there
     mark: str = field(default_factory=lambda: f"BENCH_MARK={uuid.uuid4().hex}")
 
     def __enter__(self) -> Engine:
@@ -77,6 +78,8 @@ class Engine:
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
+        if self.undo:
+            subprocess.run(self.undo, check=False, capture_output=True)
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -174,13 +177,11 @@ def engines(root: Path, lines: int) -> Iterator[tuple[Engine, Engine]]:
     for kind, line in KINDS.items():
         with (rootfs / kind).open("wb") as file:
             file.writelines(map(line, range(lines)))
+    command = [sys.executable, "-P", "-m", "taffrail", "--set", f"paths.run={root}/run", "--set",
+               f"paths.state={root}/state", "--set", f"engine.bridge=tb{uuid.uuid4().hex[:8]}"]  # fmt: skip
     ours = Engine(
-        "taffrail",
-        [sys.executable, "-P", "-m", "taffrail", "--set", f"paths.run={root}/run", "--set", f"paths.state={root}/state",
-         "--set", f"engine.bridge=tb{uuid.uuid4().hex[:8]}", "engine"],
-        root / "run" / "engine.sock",
-        root,
-    )  # fmt: skip
+        "taffrail", [*command, "engine"], root / "run" / "engine.sock", root, [*command, "down", "-t", "0"]
+    )
     docker = Engine(
         "dockerd",
         ["dockerd", "--data-root", f"{root}/docker", "--exec-root", f"{root}/exec", "-p", f"{root}/docker.pid",
