@@ -56,8 +56,9 @@ class OpenLog:
     @classmethod
     def recover(cls, names: RotatedNames, records: RecordFormat) -> OpenLog:
         """Open the log, or make it. Raises OSError, or ValueError for a state file that is none."""
-        for left in names.path.parent.glob(names.path.name + ".*.gz.tmp"):
-            left.unlink()
+        for left in names.path.parent.iterdir():  # glob would make a regular expression in every shim
+            if left.name.startswith(f"{names.path.name}.") and left.name.endswith(".gz.tmp"):
+                left.unlink()
         state_file = StateFile(state_path(names.path), STATE_FIELDS)
         log = cls(names.path, records, state_file, IndexWriter(index_path(names.path)))
         if state_file.values is None or not log.index.samples:

@@ -65,8 +65,9 @@ class SegmentJournal:
         self._torn = 0
         self._header = SegmentHeader(0, 0, 0, 0, Mark(0, 0))  # as one would begin now, but for its number
         self._size = 0
-        for left in self._directory.glob("*.new"):
-            left.unlink()
+        for left in self._directory.iterdir():  # glob would make a regular expression in every shim
+            if left.suffix == ".new":
+                left.unlink()
         self._recover()
 
     # --- Journal
