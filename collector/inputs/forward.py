@@ -20,6 +20,7 @@ import orjson
 
 from collector.inputs.intake import Intake, Sources
 from collector.inputs.received import Collator, Delivery, InputCounters, Origin, read_out, render_attributes
+from collector.inputs.sender_connection import SenderConnection, Senders
 from logdrivers.block import Stream
 from logdrivers.codecs.forward import DecodeError, Event, ForwardDecoder, Handshake, Message, ack
 
@@ -49,10 +50,16 @@ class ForwardInput:
         self._host, self._port = host, port
         self._limits = limits or ForwardLimits()
         self.counters = InputCounters()
-        self._delivery = Delivery("fluentd", intake, sources, self.counters, self._pause, self._resume)
+        self._senders = Senders(
+            self.counters,
+            self._limits.connections,
+            self._limits.pending_bytes,
+            lambda: self._delivery.paused,
+        )
+        self._delivery = Delivery(
+            "fluentd", intake, sources, self.counters, self._senders.pause, self._senders.resume
+        )
         self._collator = Collator()
-        self._connections: set[_Connection] = set()
-        self._pending_bytes = 0
         self._chunks: OrderedDict[tuple[bytes, str, int, int], None] = OrderedDict()
         self._server: asyncio.Server | None = None
         self._heartbeat: asyncio.DatagramTransport | None = None
@@ -90,8 +97,7 @@ class ForwardInput:
             await read_out(self.counters)
         if self._heartbeat is not None:
             self._heartbeat.close()
-        for connection in list(self._connections):
-            connection.close()
+        self._senders.close()
         self._delivery.close()
         if self._server is not None:
             await self._server.wait_closed()
@@ -129,14 +135,6 @@ class ForwardInput:
         blocks = self._collator.take()
         if blocks:
             self._delivery.submit(blocks)
-
-    def _pause(self) -> None:
-        for connection in self._connections:
-            connection.pause()
-
-    def _resume(self) -> None:
-        for connection in self._connections:
-            connection.resume()
 
 
 def _ends(message: Message) -> int:
@@ -222,29 +220,13 @@ def _text(value: Any) -> str:
 # --- connections ---------------------------------------------------------------------------------------
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(SenderConnection):
     """One sender."""
 
     def __init__(self, owner: ForwardInput) -> None:
+        super().__init__(owner._senders)
         self._owner = owner
         self._decoder = ForwardDecoder(owner._limits.message_bytes)
-        self._transport: asyncio.Transport | None = None
-        self._accounted = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or refuse it over the limit."""
-        assert isinstance(transport, asyncio.Transport)
-        owner = self._owner
-        if len(owner._connections) >= owner._limits.connections:
-            owner.counters.dropped["connections"] += 1
-            transport.abort()
-            return
-        self._transport = transport
-        owner._connections.add(self)
-        owner.counters.accepted += 1
-        owner.counters.connections += 1
-        if owner._delivery.paused:
-            self.pause()
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that are complete."""
@@ -256,9 +238,8 @@ class _Connection(asyncio.Protocol):
             for message in self._messages(data):
                 owner._message(message, self)
             self._account(self._decoder.pending_bytes)
-            if owner._pending_bytes > owner._limits.pending_bytes:
-                limit = owner._limits.pending_bytes
-                raise DecodeError("pending_bytes", f"more than {limit} bytes of unfinished messages")
+            if excess := self._senders.pending_excess():
+                raise DecodeError("pending_bytes", excess)
         except DecodeError as error:
             self._drop(error.cause)
             log.warning("forward input: closed %s: %s", self._transport.get_extra_info("peername"), error)
@@ -277,22 +258,10 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """A message the sender did not finish is counted."""
-        self._finish()
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        transport.close()  # with the answers given sent
 
-    def close(self) -> None:
-        """Close, with the answers given sent."""
-        if self._transport is not None:
-            self._transport.close()
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._transport is None:
-            return
-        self._transport = None
-        self._owner._connections.discard(self)
-        self._owner.counters.connections -= 1
+    def _settle(self) -> None:
         if self._accounted:
             self._account(0)
             self._drop("incomplete")
@@ -300,20 +269,6 @@ class _Connection(asyncio.Protocol):
     def _drop(self, cause: str) -> None:
         self._owner.counters.received += 1
         self._owner.counters.dropped[cause] += 1
-
-    def _account(self, pending: int) -> None:
-        self._owner._pending_bytes += pending - self._accounted
-        self._accounted = pending
-
-    def pause(self) -> None:
-        """Stop reading."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
 
 
 class _Heartbeat(asyncio.DatagramProtocol):

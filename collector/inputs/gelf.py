@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from collector.inputs.gelf_batch import GelfBatch
 from collector.inputs.intake import Intake, Sources
 from collector.inputs.received import Collator, Delivery, InputCounters, read_out
+from collector.inputs.sender_connection import SenderConnection, Senders
 from logdrivers.codecs.gelf import CHUNK_MAGIC
 from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decompress
 
@@ -63,8 +64,12 @@ class GelfInput:
             self._limits.chunk_seconds, self._limits.chunk_messages, self._limits.chunk_bytes
         )
         self._chunk_drops: Counter[str] = Counter()
-        self._connections: set[_Connection] = set()
-        self._pending_bytes = 0
+        self._senders = Senders(
+            self.counters,
+            self._limits.connections,
+            self._limits.pending_bytes,
+            lambda: self._delivery.paused,
+        )
         self._udp: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._gather: asyncio.TimerHandle | None = None
@@ -95,8 +100,7 @@ class GelfInput:
         if self._server is not None:
             self._server.close()
             await read_out(self.counters)
-        for connection in list(self._connections):
-            connection.close()
+        self._senders.close()
         if self._udp is not None:
             if not self._delivery.paused:
                 while self._receive() == _WAKEUP_DATAGRAMS:
@@ -187,38 +191,20 @@ class GelfInput:
     def _pause(self) -> None:
         if self._udp is not None:
             asyncio.get_running_loop().remove_reader(self._udp)
-        for connection in self._connections:
-            connection.pause()
+        self._senders.pause()
 
     def _resume(self) -> None:
         self._listen()
-        for connection in self._connections:
-            connection.resume()
+        self._senders.resume()
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(SenderConnection):
     """One TCP sender."""
 
     def __init__(self, owner: GelfInput) -> None:
+        super().__init__(owner._senders)
         self._owner = owner
         self._frames = NulFrames(owner._limits.message_bytes)
-        self._transport: asyncio.Transport | None = None
-        self._accounted = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or refuse it over the limit."""
-        assert isinstance(transport, asyncio.Transport)
-        owner = self._owner
-        if len(owner._connections) >= owner._limits.connections:
-            owner.counters.dropped["connections"] += 1
-            transport.abort()
-            return
-        self._transport = transport
-        owner._connections.add(self)
-        owner.counters.accepted += 1
-        owner.counters.connections += 1
-        if owner._delivery.paused:
-            self.pause()
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that are complete."""
@@ -229,10 +215,9 @@ class _Connection(asyncio.Protocol):
         try:
             for payload in self._frames.feed(data):
                 owner._payload(payload)
-            self._account()
-            if owner._pending_bytes > owner._limits.pending_bytes:
-                limit = owner._limits.pending_bytes
-                raise GelfError("pending_bytes", f"more than {limit} bytes of unfinished messages")
+            self._account(self._frames.pending_bytes)
+            if excess := self._senders.pending_excess():
+                raise GelfError("pending_bytes", excess)
         except GelfError as error:
             owner.counters.received += 1
             owner._drop(error)
@@ -241,41 +226,13 @@ class _Connection(asyncio.Protocol):
             self.close()
         owner._flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _settle(self) -> None:
         """A message the sender did not end is taken if it is whole JSON, and counted if it is not."""
-        self._finish()
-
-    def close(self) -> None:
-        """Close at once, with what has arrived taken."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._transport is None:
-            return
-        self._transport = None
         rest = self._frames.take()
-        self._account()
-        self._owner._connections.discard(self)
-        self._owner.counters.connections -= 1
+        self._account(0)
         if rest and not rest.isspace():
             self._owner._payload(rest)
             self._owner._flush()
-
-    def _account(self) -> None:
-        self._owner._pending_bytes += self._frames.pending_bytes - self._accounted
-        self._accounted = self._frames.pending_bytes
-
-    def pause(self) -> None:
-        """Stop reading."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
 
 
 def _bind_pair(host: str, port: int, buffer_bytes: int) -> tuple[socket.socket, socket.socket]:

@@ -247,7 +247,7 @@ def test_a_stream_that_cannot_be_followed_is_closed_and_counted(intake: Any, dat
 def test_an_unfinished_message_is_counted(intake: Any) -> None:
     receiver = asyncio.run(exchange(intake, message("a") + message("b")[:-5], count=1))
     assert receiver.counters.dropped["incomplete"] == 1
-    assert receiver._pending_bytes == 0
+    assert receiver._senders.pending_bytes == 0
 
 
 def test_unfinished_bytes_of_all_senders_together_are_limited(intake: Any) -> None:

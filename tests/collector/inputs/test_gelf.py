@@ -248,7 +248,7 @@ def test_a_sender_without_end_is_closed_and_the_others_go_on(intake: Any) -> Non
     receiver = asyncio.run(run())
     assert receiver.counters.dropped["message_too_large"] == 1
     assert intake.messages() == [b"kept", b"good"]
-    assert receiver._pending_bytes == 0
+    assert receiver._senders.pending_bytes == 0
     assert settled(receiver)
 
 
