@@ -21,7 +21,7 @@ import msgpack
 
 from logdrivers.block import Block
 from logdrivers.codecs.forward import ForwardEncoder
-from logdrivers.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.dial import write
 from logdrivers.driver import Info, OptionError, Sink, SinkDown
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import (
@@ -31,6 +31,7 @@ from logdrivers.options import (
     parse_bytes_binary,
     parse_duration,
 )
+from logdrivers.stream_sink import StreamSink
 from logdrivers.tag import DEFAULT_TAG, render_tag
 
 __all__ = ["FluentdAddress", "FluentdDriver", "FluentdSink", "parse_address"]
@@ -158,7 +159,7 @@ def _check_interval(text: str) -> None:
         )
 
 
-class FluentdSink:
+class FluentdSink(StreamSink):
     """Messages over one connection, in Docker's bytes; with acknowledgement, one packed chunk per block."""
 
     def __init__(
@@ -170,13 +171,12 @@ class FluentdSink:
         write_seconds: float = _WRITE_SECONDS,
         read_seconds: float = _READ_SECONDS,
     ) -> None:
+        super().__init__(address.host, address.port, _CONNECT_SECONDS, path=address.path, name=str(address))
         self._address = address
-        self._dialer = Dialer(address.host, address.port, socket.SOCK_STREAM, _CONNECT_SECONDS)
         self._encoder = encoder
         self._request_ack = request_ack
         self._write_seconds = write_seconds
         self._read_seconds = read_seconds
-        self._sock: socket.socket | None = None
         #: Chunk ids of blocks sent but not acknowledged: sent again, they keep their id, so that a server
         #: that has them can tell.
         self._unanswered: list[tuple[Block, str]] = []
@@ -184,19 +184,14 @@ class FluentdSink:
     def send(self, blocks: Sequence[Block]) -> None:
         """Return when the server's host has all blocks, or, with acknowledgement, the server has. SinkDown."""
         blocks = [block for block in blocks if block.lines]
-        try:
-            sock = self._connection()
-            if self._request_ack:
-                self._send_chunks(sock, blocks)
-            else:
-                data = b"".join([self._encoder.messages(block) for block in blocks])
-                write(sock, data, self._write_seconds)
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"cannot write to {self._address}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
+        self._speak(lambda sock: self._send_blocks(sock, blocks))
+
+    def _send_blocks(self, sock: socket.socket, blocks: Sequence[Block]) -> None:
+        if self._request_ack:
+            self._send_chunks(sock, blocks)
+        else:
+            data = b"".join([self._encoder.messages(block) for block in blocks])
+            write(sock, data, self._write_seconds)
 
     def _send_chunks(self, sock: socket.socket, blocks: Sequence[Block]) -> None:
         again = self._unanswered
@@ -233,33 +228,10 @@ class FluentdSink:
             except (ValueError, msgpack.UnpackException) as error:
                 raise SinkDown(f"{self._address} answered what is no acknowledgement: {error}") from error
 
-    def _connection(self) -> socket.socket:
-        sock = self._sock
-        moved = self._address.scheme != "unix" and sock is not None and self._dialer.moved(sock)
-        if sock is not None and (moved or peer_closed(sock)):
-            self.close()
-            sock = None
-        if sock is None:
-            sock = self._sock = self._connect()
-        return sock
-
-    def _connect(self) -> socket.socket:
-        if self._address.scheme == "unix":
-            return dial_unix(self._address.path, _CONNECT_SECONDS)
-        sock = self._dialer.connect()
-        if self._address.scheme == "tls":
-            try:
-                return ssl.create_default_context().wrap_socket(sock, server_hostname=self._address.host)
-            except OSError:  # ssl.SSLError is one
-                sock.close()
-                raise
-        return sock
-
-    def close(self) -> None:
-        """Give up the connection at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+    def _secure(self, sock: socket.socket) -> socket.socket:
+        if self._address.scheme != "tls":
+            return sock
+        return ssl.create_default_context().wrap_socket(sock, server_hostname=self._address.host)
 
 
 def _new_chunk() -> str:

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
 from logdrivers.datagrams import DEFAULT_RATE, Pace, parse_rate
-from logdrivers.dial import Dialer, peer_closed, write
+from logdrivers.dial import Dialer
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known, go_quote
+from logdrivers.stream_sink import FrameSink
 
 __all__ = ["GelfAddress", "GelfDriver", "GelfTcpSink", "GelfUdpSink", "parse_address"]
 
@@ -115,44 +116,11 @@ def _unknown_value(key: str, value: str) -> OptionError:
     return OptionError(f"unknown value {go_quote(value)} for log opt {go_quote(key)} for gelf log driver")
 
 
-class GelfTcpSink:
-    """Frames over one connection; a batch counts as sent when the receiving host has it."""
+class GelfTcpSink(FrameSink):
+    """Frames over one connection."""
 
     def __init__(self, address: GelfAddress, encoder: GelfEncoder) -> None:
-        self._dialer = Dialer(address.host, address.port, socket.SOCK_STREAM, _CONNECT_SECONDS)
-        self._encoder = encoder
-        self._sock: socket.socket | None = None
-        self.empty_lines = 0  #: lines without text: GELF cannot carry them, Docker skips them
-
-    def send(self, blocks: Sequence[Block]) -> None:
-        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
-        before = self._encoder.empty_lines
-        data = b"".join([self._encoder.frames(block) for block in blocks])
-        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
-        try:
-            write(self._connection(), data, _WRITE_SECONDS)
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"cannot write {len(data)} bytes to {self._dialer}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
-        self.empty_lines += empty
-
-    def _connection(self) -> socket.socket:
-        sock = self._sock
-        if sock is not None and (peer_closed(sock) or self._dialer.moved(sock)):
-            self.close()
-            sock = None
-        if sock is None:
-            sock = self._sock = self._dialer.connect()
-        return sock
-
-    def close(self) -> None:
-        """Give up the connection at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        super().__init__(address.host, address.port, encoder, _CONNECT_SECONDS, _WRITE_SECONDS)
 
 
 class GelfUdpSink:

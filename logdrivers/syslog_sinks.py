@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from logdrivers.block import Block
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.datagrams import Pace
-from logdrivers.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.dial import Dialer, peer_closed, write
 from logdrivers.driver import OptionError, Rejected, SinkDown
+from logdrivers.stream_sink import FrameSink
 from logdrivers.syslog_address import SyslogAddress
 
 __all__ = ["LOCAL_SOCKETS", "SyslogDatagramSink", "SyslogStreamSink", "Tls"]
@@ -65,58 +66,35 @@ def _why(error: Exception, path: str = "") -> str:
     return str(error)
 
 
-class SyslogStreamSink:
-    """Messages over one connection; a batch counts as sent when the receiving host has it."""
+class SyslogStreamSink(FrameSink):
+    """Messages over one connection: TCP, TLS or a Unix socket."""
 
     def __init__(self, address: SyslogAddress, encoder: SyslogEncoder, tls: Tls) -> None:
+        super().__init__(
+            address.host,
+            address.port,
+            encoder,
+            _CONNECT_SECONDS,
+            _WRITE_SECONDS,
+            path=address.path,
+            name=str(address),
+        )
         self._address = address
-        self._dialer = Dialer(address.host, address.port, socket.SOCK_STREAM, _CONNECT_SECONDS)
-        self._encoder = encoder
         self._tls = tls
-        self._sock: socket.socket | None = None
-        self.empty_lines = 0  #: lines without text, which Docker does not send
 
-    def send(self, blocks: Sequence[Block]) -> None:
-        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
-        before = self._encoder.empty_lines
-        data = b"".join([self._encoder.frames(block) for block in blocks])
-        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
-        try:
-            if data:
-                write(self._connection(), data, _WRITE_SECONDS)
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"cannot write {len(data)} bytes to {self._address}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
-        self.empty_lines += empty
+    def _write(self, data: bytes) -> None:
+        if data:  # lines without text need no server
+            super()._write(data)
 
-    def _connection(self) -> socket.socket:
-        sock = self._sock
-        moved = self._address.scheme != "unix" and sock is not None and self._dialer.moved(sock)
-        if sock is not None and (moved or peer_closed(sock)):
-            self.close()
-            sock = None
-        if sock is None:
-            sock = self._sock = self._connect()
-        return sock
-
-    def _connect(self) -> socket.socket:
-        if self._address.scheme == "unix":
-            return dial_unix(self._address.path, _CONNECT_SECONDS)
-        sock = self._dialer.connect()
+    def _secure(self, sock: socket.socket) -> socket.socket:
         if self._address.scheme == "tcp":
             return sock
         try:
             # Read anew each time: certificates are renewed while containers run.
-            secured = self._tls.context().wrap_socket(sock, server_hostname=self._address.host or "localhost")
+            context = self._tls.context()
         except OptionError as error:
-            sock.close()
             raise SinkDown(f"cannot connect to {self._address}: {error}") from error
-        except OSError:  # ssl.SSLError is one
-            sock.close()
-            raise
+        secured = context.wrap_socket(sock, server_hostname=self._address.host or "localhost")
         try:
             _await_objection(secured)
         except OSError:
@@ -126,12 +104,10 @@ class SyslogStreamSink:
 
     def close(self) -> None:
         """Give up the connection at once."""
-        if self._sock is not None:
-            if isinstance(self._sock, ssl.SSLSocket):
-                # Bytes left unread (session tickets) would make the kernel reset what the server still reads.
-                _take_in(self._sock)
-            self._sock.close()
-            self._sock = None
+        if isinstance(self._sock, ssl.SSLSocket):
+            # Bytes left unread (session tickets) would make the kernel reset what the server still reads.
+            _take_in(self._sock)
+        super().close()
 
 
 def _await_objection(sock: ssl.SSLSocket) -> None:

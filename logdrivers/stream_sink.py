@@ -1,0 +1,110 @@
+"""Sinks that send over one stream connection: made on first use, given up on every failure.
+
+How addresses are found and bytes are written is ``logdrivers/dial.py``; what is said over the connection,
+and any TLS around it, is the log driver's own. Retrying is ``logdrivers/delivery.py``.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from logdrivers.block import Block
+from logdrivers.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.driver import SinkDown
+
+__all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
+
+
+class StreamSink:
+    """A connection to ``host:port``, or to a Unix socket if there is a path, for a sink to speak over."""
+
+    def __init__(
+        self, host: str, port: int, connect_seconds: float, *, path: str = "", name: str = ""
+    ) -> None:
+        self._dialer = Dialer(host, port, socket.SOCK_STREAM, connect_seconds)
+        self._path = path
+        self._connect_seconds = connect_seconds
+        self._name = name or str(self._dialer)  #: the address, for messages
+        self._sock: socket.socket | None = None
+
+    def _speak(self, exchange: Callable[[socket.socket], None], attempt: str = "cannot write") -> None:
+        """Run ``exchange`` on the connection. Raises SinkDown, the connection given up, if it cannot be done."""
+        try:
+            exchange(self._connection())
+        except OSError as error:
+            self.close()
+            raise SinkDown(f"{attempt} to {self._name}: {error}") from error
+        except SinkDown:
+            self.close()
+            raise
+
+    def _connection(self) -> socket.socket:
+        sock = self._sock
+        if sock is not None and (peer_closed(sock) or (not self._path and self._dialer.moved(sock))):
+            self.close()
+            sock = None
+        if sock is None:
+            sock = self._sock = self._connect()
+        return sock
+
+    def _connect(self) -> socket.socket:
+        if self._path:
+            return dial_unix(self._path, self._connect_seconds)
+        sock = self._dialer.connect()
+        try:
+            return self._secure(sock)
+        except (OSError, SinkDown):  # ssl.SSLError is an OSError
+            sock.close()
+            raise
+
+    def _secure(self, sock: socket.socket) -> socket.socket:
+        """What to speak over instead of a fresh ``sock``: TLS, where a driver has it. Raises OSError, SinkDown."""
+        return sock
+
+    def close(self) -> None:
+        """Give up the connection at once."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+class FrameEncoder(Protocol):
+    """Makes a block's bytes, and counts the lines without text, which are not in them."""
+
+    empty_lines: int
+
+    def frames(self, block: Block) -> bytes:
+        """The block's messages, each marked off from the next."""
+
+
+class FrameSink(StreamSink):
+    """Messages in frames; a batch counts as sent when the receiving host has it."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        encoder: FrameEncoder,
+        connect_seconds: float,
+        write_seconds: float,
+        *,
+        path: str = "",
+        name: str = "",
+    ) -> None:
+        super().__init__(host, port, connect_seconds, path=path, name=name)
+        self._encoder = encoder
+        self._write_seconds = write_seconds
+        self.empty_lines = 0  #: lines without text, which Docker does not send
+
+    def send(self, blocks: Sequence[Block]) -> None:
+        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
+        before = self._encoder.empty_lines
+        data = b"".join([self._encoder.frames(block) for block in blocks])
+        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
+        self._write(data)
+        self.empty_lines += empty
+
+    def _write(self, data: bytes) -> None:
+        self._speak(lambda sock: write(sock, data, self._write_seconds), f"cannot write {len(data)} bytes")
