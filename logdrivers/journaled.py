@@ -6,13 +6,12 @@ gelf, fluentd, syslog and journald add their options and their sink.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
+from logdrivers.attributes import check_attributes
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader
-from logdrivers.options import EXTRA_OPTIONS, extra_attributes
+from logdrivers.options import EXTRA_OPTIONS
 from logdrivers.segments import SEGMENT_OPTIONS, SegmentJournal, SegmentReader, parse_budget
-from logdrivers.tag import check_tag
 
 __all__ = ["JOURNALED_OPTIONS", "JournaledDriver"]
 
@@ -26,8 +25,7 @@ class JournaledDriver:
     def validate(self, options: Mapping[str, str]) -> None:
         """Refuse a tag, a pattern or a size that cannot work, at create rather than at start."""
         parse_budget(options)
-        check_tag(options.get("tag", ""))
-        extra_attributes(Info("", "", "", "", (), 0, Path(), options=options))
+        check_attributes(options)
 
     def journal(self, info: Info) -> Journal:
         """The container's segments, for writing."""

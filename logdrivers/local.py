@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from logdrivers.attributes import check_attributes, tagged_attributes
 from logdrivers.codecs.local import LocalEncoder, LocalRecords
 from logdrivers.driver import Info, OptionError
 from logdrivers.options import (
     EXTRA_OPTIONS,
     check_known,
-    extra_attributes,
     parse_bool,
     parse_bytes_decimal,
     parse_int,
 )
 from logdrivers.rotated_journal import RotatedJournal, Rotation
 from logdrivers.rotated_reader import RotatedReader
-from logdrivers.tag import check_tag, render_tag
 
 __all__ = ["LocalDriver", "local_log_path", "local_reader", "parse_local_rotation"]
 
@@ -76,14 +75,11 @@ class LocalDriver:
         """Raise OptionError in Docker's words for an option it refuses."""
         check_known(self.name, options, EXTRA_OPTIONS | {"max-size", "max-file", "compress"})
         parse_local_rotation(options)
-        check_tag(options.get("tag", ""))
-        extra_attributes(Info("", "", "", "", (), 0, Path(), options=options))  # compiles the patterns
+        check_attributes(options)
 
     def journal(self, info: Info) -> RotatedJournal:
         """Open (or make) the container's log file for writing."""
-        attrs = extra_attributes(info)
-        if tag := info.options.get("tag"):
-            attrs["tag"] = render_tag(tag, info)
+        attrs = tagged_attributes(info)
         path = local_log_path(info.directory)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return RotatedJournal(path, LocalEncoder(attrs), LocalRecords(), parse_local_rotation(info.options))

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from logdrivers.attributes import tagged_attributes
 from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import OptionError
 from logdrivers.journal import Entry, JournalReader
-from logdrivers.options import extra_attributes
 from logdrivers.plugin.blocks import BlockMaker
 from logdrivers.plugin.intake import Intake
 from logdrivers.plugin.record import ContainerRecord
 from logdrivers.plugin.requests import Wanted
 from logdrivers.registry import get
-from logdrivers.tag import render_tag
 
 __all__ = ["PluginContainer"]
 
@@ -171,11 +170,7 @@ class PluginContainer:
         info.directory.mkdir(mode=0o710, parents=True, exist_ok=True)
         self._spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # json-file puts attributes into records of lines; ours come to it as records already.
-        attrs = {}
-        if driver.name == "json-file":
-            attrs = extra_attributes(info)
-            if tag := info.options.get("tag"):
-                attrs["tag"] = render_tag(tag, info)
+        attrs = tagged_attributes(info) if driver.name == "json-file" else {}
         maker = BlockMaker(attrs, keep_bytes=driver.name != "json-file")
         state = self._directory / "intake.state"
         intake = Intake(self.name, lambda: driver.journal(info), self._spool, state, maker)
