@@ -77,7 +77,6 @@ class Agent:
             tasks = await self._build(stack)
             running = [asyncio.create_task(_named(name, work)) for name, work in tasks]
             stack.push_async_callback(_cancel, running)
-            write_endpoints(self._paths, self._endpoints)
             log.info(
                 "the agent is ready on %s and http://%s/", self._paths.agent_socket, self._endpoints.http
             )
@@ -179,13 +178,15 @@ class Agent:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        self._paths.agent_socket.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(self._paths.agent_socket)).start()
-        self._paths.agent_socket.chmod(0o660)
         host, port = split_address(self._config.http.address)
         site = web.TCPSite(runner, host, port)
         await site.start()
         self._listening(http=runner.addresses[-1][:2])
+        # Whoever finds the socket answering may read where everything listens.
+        write_endpoints(self._paths, self._endpoints)
+        self._paths.agent_socket.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(self._paths.agent_socket)).start()
+        self._paths.agent_socket.chmod(0o660)
 
     def _listening(self, **bound: tuple[str, int]) -> None:
         texts = {
