@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Run until Ctrl-C; containers go on running after it."""
+    import logging
+
     from taffrail.demo import start_demo
+    from taffrail.errors import CommandError
     from taffrail.logs import setup_logging
     from taffrail.up import Supervisor
     from taffrail.wiring import describe
@@ -28,7 +31,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
     def ready() -> None:
         if args.demo:
-            start_demo(config)
+            try:
+                start_demo(config)
+            except CommandError as error:  # the rest is up and of use without it
+                logging.getLogger(__name__).error("the demonstration does not run: %s", error)
         print(describe(config), flush=True)
 
     Supervisor(config, passed).run(ready)
