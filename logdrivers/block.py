@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 __all__ = ["MAX_LINE", "Block", "Encoding", "Partial", "Stream"]
 
-#: Docker's line length: a longer line is split into partial messages of this many bytes.
+#: Docker's line length: a longer line is split into partial messages of this many bytes, unless the
+#: container's log options allow longer lines.
 MAX_LINE = 16 * 1024
 
 
@@ -39,6 +40,9 @@ class Encoding(enum.IntEnum):
     #: Time, stream and attributes are in each record. Also the form received messages (GELF, Forward,
     #: syslog) are brought to, their further fields in ``attrs``.
     JSON_FILE = 1
+    #: One message of several lines (a stack trace): each line of it ends in ``\\n``, as the container wrote
+    #: them, and the block counts as one line. One time, one stream, never partial.
+    MESSAGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Block:
 
     Encoding ``LINES``: without ``partial`` every line in ``data`` ends in ``\\n`` and
     ``first_ns == last_ns``; with ``partial`` the block is exactly one piece, without ``\\n``.
+    Encoding ``MESSAGE``: ``data`` is one message, the newlines within it a part of its text, ``lines == 1``.
     Encoding ``JSON_FILE``: ``stream`` is ``MIXED`` unless all records are of one stream,
     ``partial`` is None (an open piece is a record whose log text lacks the newline).
 
