@@ -1,18 +1,20 @@
 """Sinks that send over one stream connection: made on first use, given up on every failure.
 
-How addresses are found and bytes are written is ``logdrivers/dial.py``; what is said over the connection,
-and any TLS around it, is the log driver's own. Retrying is ``logdrivers/delivery.py``.
+How addresses are found and bytes are written is ``logdrivers/dial.py``, TLS around the connection
+``logdrivers/tls.py``; what is said over it is the log driver's own. Retrying is ``logdrivers/delivery.py``.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from logdrivers.block import Block
 from logdrivers.dial import Dialer, dial_unix, peer_closed, write
 from logdrivers.driver import SinkDown
+from logdrivers.tls import Tls, secure, take_in
 
 __all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
 
@@ -20,9 +22,21 @@ __all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
 class StreamSink:
     """A connection to ``host:port``, or to a Unix socket if there is a path, for a sink to speak over."""
 
+    #: Whether the server says something before lines count as sent.
+    _server_answers = False
+
     def __init__(
-        self, host: str, port: int, connect_seconds: float, *, path: str = "", name: str = ""
+        self,
+        host: str,
+        port: int,
+        connect_seconds: float,
+        *,
+        path: str = "",
+        name: str = "",
+        tls: Tls | None = None,
     ) -> None:
+        self._host = host
+        self._tls = tls
         self._dialer = Dialer(host, port, socket.SOCK_STREAM, connect_seconds)
         self._path = path
         self._connect_seconds = connect_seconds
@@ -53,19 +67,19 @@ class StreamSink:
         if self._path:
             return dial_unix(self._path, self._connect_seconds)
         sock = self._dialer.connect()
+        if self._tls is None:
+            return sock
         try:
-            return self._secure(sock)
+            return secure(sock, self._tls, self._host, self._name, server_answers=self._server_answers)
         except (OSError, SinkDown):  # ssl.SSLError is an OSError
             sock.close()
             raise
 
-    def _secure(self, sock: socket.socket) -> socket.socket:
-        """What to speak over instead of a fresh ``sock``: TLS, where a driver has it. Raises OSError, SinkDown."""
-        return sock
-
     def close(self) -> None:
         """Give up the connection at once."""
         if self._sock is not None:
+            if isinstance(self._sock, ssl.SSLSocket):
+                take_in(self._sock)  # session tickets, at least
             self._sock.close()
             self._sock = None
 
@@ -92,8 +106,9 @@ class FrameSink(StreamSink):
         *,
         path: str = "",
         name: str = "",
+        tls: Tls | None = None,
     ) -> None:
-        super().__init__(host, port, connect_seconds, path=path, name=name)
+        super().__init__(host, port, connect_seconds, path=path, name=name, tls=tls)
         self._encoder = encoder
         self._write_seconds = write_seconds
         self.empty_lines = 0  #: lines without text, which Docker does not send

@@ -15,8 +15,9 @@ from logdrivers.driver import Info, OptionError, Sink
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known, parse_int
 from logdrivers.syslog_address import SyslogAddress, parse_address
-from logdrivers.syslog_sinks import SyslogDatagramSink, SyslogStreamSink, Tls
+from logdrivers.syslog_sinks import SyslogDatagramSink, SyslogStreamSink
 from logdrivers.tag import DEFAULT_TAG, render_tag
+from logdrivers.tls import Tls, tls_options
 
 __all__ = ["SyslogDriver"]
 
@@ -28,10 +29,7 @@ _KNOWN = JOURNALED_OPTIONS | {
     "syslog-address",
     "syslog-facility",
     "syslog-format",
-    "syslog-tls-ca-cert",
-    "syslog-tls-cert",
-    "syslog-tls-key",
-    "syslog-tls-skip-verify",
+    *tls_options("syslog"),
     _FRAMING_OPTION,
     _RATE_OPTION,
 }
@@ -68,7 +66,7 @@ class SyslogDriver(JournaledDriver):
             _octet_counted(options, address),
         )
         if address.stream:
-            return SyslogStreamSink(address, encoder, _tls(options))
+            return SyslogStreamSink(address, encoder, _tls(options) if address.scheme == "tcp+tls" else None)
         rate = parse_rate(_RATE_OPTION, options.get(_RATE_OPTION)) if address.scheme == "udp" else 0
         return SyslogDatagramSink(address, encoder, Pace(rate))
 
@@ -108,11 +106,12 @@ def _octet_counted(options: Mapping[str, str], address: SyslogAddress) -> bool:
 
 
 def _tls(options: Mapping[str, str]) -> Tls:
-    skip = options.get("syslog-tls-skip-verify")
+    ca_cert, cert, key, skip_verify = tls_options("syslog")
+    skip = options.get(skip_verify)
     return Tls(
-        options.get("syslog-tls-ca-cert", ""),
-        options.get("syslog-tls-cert", ""),
-        options.get("syslog-tls-key", ""),
+        options.get(ca_cert, ""),
+        options.get(cert, ""),
+        options.get(key, ""),
         # Docker looks whether the option is there, not at its value; a plain "no" is heeded here.
         skip is not None and skip.lower() not in ("0", "f", "false"),
     )

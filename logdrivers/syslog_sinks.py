@@ -6,70 +6,30 @@ A sink connects on first use and after every failure, and every wait has a deadl
 
 from __future__ import annotations
 
-import select
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from logdrivers.block import Block
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.datagrams import Pace
 from logdrivers.dial import Dialer, peer_closed, write
-from logdrivers.driver import OptionError, Rejected, SinkDown
+from logdrivers.driver import Rejected, SinkDown
 from logdrivers.stream_sink import FrameSink
 from logdrivers.syslog_address import SyslogAddress
+from logdrivers.tls import Tls
 
-__all__ = ["LOCAL_SOCKETS", "SyslogDatagramSink", "SyslogStreamSink", "Tls"]
+__all__ = ["LOCAL_SOCKETS", "SyslogDatagramSink", "SyslogStreamSink"]
 
 _CONNECT_SECONDS = 10.0
 _WRITE_SECONDS = 10.0
-#: How long a server is given to object to what the handshake told it.
-_OBJECTION_SECONDS = 1.0
 #: Where a host's syslog daemon listens, in the order in which they are tried.
 LOCAL_SOCKETS = ("/dev/log", "/var/run/syslog", "/var/run/log")
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files with certificates and the key, in PEM; ``""`` is the system's authorities, and none of our own."""
-
-    ca_cert: str = ""
-    cert: str = ""
-    key: str = ""
-    skip_verify: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        """Read the files. Raises OptionError in Docker's words for one that cannot be used."""
-        context = ssl.create_default_context()
-        if self.ca_cert:
-            try:
-                context.load_verify_locations(self.ca_cert)
-            except OSError as error:  # ssl.SSLError is one
-                raise OptionError(
-                    f'could not read CA certificate "{self.ca_cert}": {_why(error, self.ca_cert)}'
-                ) from None
-        if self.cert or self.key:
-            try:
-                context.load_cert_chain(self.cert, self.key or None)
-            except (OSError, ValueError) as error:
-                raise OptionError(f"Could not load X509 key pair: {_why(error, self.cert)}") from None
-        if self.skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-
-def _why(error: Exception, path: str = "") -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"open {error.filename or path}: no such file or directory"
-    return str(error)
 
 
 class SyslogStreamSink(FrameSink):
     """Messages over one connection: TCP, TLS or a Unix socket."""
 
-    def __init__(self, address: SyslogAddress, encoder: SyslogEncoder, tls: Tls) -> None:
+    def __init__(self, address: SyslogAddress, encoder: SyslogEncoder, tls: Tls | None) -> None:
         super().__init__(
             address.host,
             address.port,
@@ -78,62 +38,12 @@ class SyslogStreamSink(FrameSink):
             _WRITE_SECONDS,
             path=address.path,
             name=str(address),
+            tls=tls,
         )
-        self._address = address
-        self._tls = tls
 
     def _write(self, data: bytes) -> None:
         if data:  # lines without text need no server
             super()._write(data)
-
-    def _secure(self, sock: socket.socket) -> socket.socket:
-        if self._address.scheme == "tcp":
-            return sock
-        try:
-            # Read anew each time: certificates are renewed while containers run.
-            context = self._tls.context()
-        except OptionError as error:
-            raise SinkDown(f"cannot connect to {self._address}: {error}") from error
-        secured = context.wrap_socket(sock, server_hostname=self._address.host or "localhost")
-        try:
-            _await_objection(secured)
-        except OSError:
-            secured.close()
-            raise
-        return secured
-
-    def close(self) -> None:
-        """Give up the connection at once."""
-        if isinstance(self._sock, ssl.SSLSocket):
-            # Bytes left unread (session tickets) would make the kernel reset what the server still reads.
-            _take_in(self._sock)
-        super().close()
-
-
-def _await_objection(sock: ssl.SSLSocket) -> None:
-    """In TLS 1.3 a server refuses a client's certificate when the client believes the handshake done.
-
-    It answers at once all the same, with tickets or with an alert: what was sent before that would be lost.
-    """
-    if sock.version() == "TLSv1.3" and select.select((sock,), (), (), _OBJECTION_SECONDS)[0]:
-        timeout = sock.gettimeout()
-        sock.setblocking(False)
-        try:
-            if sock.recv(1) == b"":
-                raise OSError("the server closed the connection after the handshake")
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            sock.settimeout(timeout)
-
-
-def _take_in(sock: ssl.SSLSocket) -> None:
-    try:
-        sock.setblocking(False)
-        while sock.recv(4096):
-            pass
-    except OSError:  # nothing more to read, or no connection
-        return
 
 
 class SyslogDatagramSink:
