@@ -21,7 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from bench.drivers import KINDS
+from bench.engines import KINDS
 from bench.sinks import receiver
 from bench.table import Row, print_table
 from logdrivers.block import Stream

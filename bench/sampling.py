@@ -20,7 +20,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from bench.drivers import Engine
+from bench.engines import Engine
 from bench.table import Row, print_table
 from collector.cgroup.layout import Layout
 from collector.container import Container

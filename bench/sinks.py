@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgpack
 
-from bench.drivers import KINDS
+from bench.engines import KINDS
 from bench.table import Row, print_table
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs.forward import ack
