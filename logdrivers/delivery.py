@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from logdrivers.driver import Rejected, Sink, SinkDown
+from logdrivers.driver import EMPTY_LINE, Rejected, Sink, SinkDown
 from logdrivers.journal import Entry, JournalReader, Position
 from logdrivers.statefile import StateFile, read_state
 
@@ -248,10 +248,7 @@ class Delivery:
         try:
             self._sink.send([entry.block for entry in entries])
         except Rejected as refusal:
-            rejected = min(refusal.lines, lines)
-            log.warning("%s refused %d lines for good: %s", self._name, rejected, refusal.cause)
-            with self._changed:
-                self._state.drop(refusal.cause, rejected)
+            rejected = self._refused(refusal, lines)
         with self._changed:
             state = self._state
             if not state.up:
@@ -262,6 +259,19 @@ class Delivery:
             state.written = max(state.written, state.line)
             state.up, state.error = True, ""
             self._save()
+
+    def _refused(self, refusal: Rejected, lines: int) -> int:
+        """Count what the sink will never take of so many lines; how many they are."""
+        left = lines
+        for cause, count in refusal.causes.items():
+            dropped = min(count, left)
+            left -= dropped
+            # Nothing was said in an empty line, so there is nothing to be warned of.
+            level = logging.DEBUG if cause == EMPTY_LINE else logging.WARNING
+            log.log(level, "%s refused %d lines for good: %s", self._name, dropped, cause)
+            with self._changed:
+                self._state.drop(cause, dropped)
+        return lines - left
 
     def _lost(self, lines: int) -> None:
         log.error("%d lines for %s were removed from the journal before it took them", lines, self._name)

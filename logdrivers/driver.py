@@ -16,7 +16,11 @@ from typing import Protocol
 from logdrivers.block import Block
 from logdrivers.journal import Journal, JournalReader
 
-__all__ = ["Driver", "Info", "OptionError", "Rejected", "Sink", "SinkDown"]
+__all__ = ["EMPTY_LINE", "Driver", "Info", "OptionError", "Rejected", "Sink", "SinkDown"]
+
+
+#: The cause under which lines without text are counted where a protocol has no message for them.
+EMPTY_LINE = "empty_line"
 
 
 class OptionError(ValueError):
@@ -30,10 +34,19 @@ class SinkDown(Exception):
 class Rejected(Exception):
     """The sink answered that it will never take (a part of) this batch; the rest of it was taken."""
 
-    def __init__(self, cause: str, lines: int) -> None:
-        super().__init__(f"{lines} lines rejected: {cause}")
+    def __init__(self, cause: str, lines: int, others: Mapping[str, int] | None = None) -> None:
+        self.causes = {cause: lines} | dict(others or {})  #: lines by cause
         self.cause = cause  #: a short word, the value of the ``cause`` label of the dropped counter
-        self.lines = lines
+        self.lines = sum(self.causes.values())
+        super().__init__(f"{self.lines} lines rejected: {', '.join(self.causes)}")
+
+    @classmethod
+    def check(cls, causes: Mapping[str, int]) -> None:
+        """Raise it for the causes that have lines; return if none has."""
+        found = {cause: lines for cause, lines in causes.items() if lines}
+        if found:
+            cause = next(iter(found))
+            raise cls(cause, found.pop(cause), found)
 
 
 @dataclass(frozen=True, slots=True)

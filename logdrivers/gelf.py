@@ -16,7 +16,7 @@ from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
 from logdrivers.datagrams import DEFAULT_RATE, Pace, parse_rate
 from logdrivers.dial import Dialer
-from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
+from logdrivers.driver import EMPTY_LINE, Info, OptionError, Rejected, Sink, SinkDown
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known, go_quote
 from logdrivers.stream_sink import FrameSink
@@ -134,12 +134,21 @@ class GelfUdpSink:
         self._datagrams = datagrams
         self._pace = Pace(rate)
         self._sock: socket.socket | None = None
-        self.empty_lines = 0  #: lines without text: GELF cannot carry them, Docker skips them
 
     def send(self, blocks: Sequence[Block]) -> None:
-        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``)."""
+        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``, ``empty_line``)."""
         empty, too_large = self._encoder.empty_lines, self._datagrams.too_large
         datagrams = [datagram for block in blocks for datagram in self._datagrams.encode(block)]
+        if datagrams:
+            self._send(datagrams)
+        Rejected.check(
+            {
+                "too_large": self._datagrams.too_large - too_large,
+                EMPTY_LINE: self._encoder.empty_lines - empty,
+            }
+        )
+
+    def _send(self, datagrams: Sequence[bytes]) -> None:
         try:
             if self._sock is not None and self._dialer.moved(self._sock):
                 self.close()
@@ -148,16 +157,11 @@ class GelfUdpSink:
                 self._sock.setblocking(False)
             self._pace.send(self._sock, datagrams, _WRITE_SECONDS, str(self._dialer))
         except OSError as error:
-            self._encoder.empty_lines, self._datagrams.too_large = empty, too_large
             self.close()
             raise SinkDown(f"cannot send to {self._dialer}: {error}") from error
         except SinkDown:
-            self._encoder.empty_lines, self._datagrams.too_large = empty, too_large
             self.close()
             raise
-        self.empty_lines = self._encoder.empty_lines
-        if self._datagrams.too_large > too_large:
-            raise Rejected("too_large", self._datagrams.too_large - too_large)
 
     def close(self) -> None:
         """Give up the socket at once."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from logdrivers.block import Block
 from logdrivers.dial import Dialer, dial_unix, peer_closed, write
-from logdrivers.driver import SinkDown
+from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
 from logdrivers.tls import Tls, secure, take_in
 
 __all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
@@ -111,15 +111,15 @@ class FrameSink(StreamSink):
         super().__init__(host, port, connect_seconds, path=path, name=name, tls=tls)
         self._encoder = encoder
         self._write_seconds = write_seconds
-        self.empty_lines = 0  #: lines without text, which Docker does not send
 
     def send(self, blocks: Sequence[Block]) -> None:
-        """Send all blocks in one write. Raises SinkDown; the batch is then to be sent again."""
+        """Send all blocks in one write. Raises SinkDown, to be sent again; Rejected (``empty_line``)."""
         before = self._encoder.empty_lines
         data = b"".join([self._encoder.frames(block) for block in blocks])
-        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
-        self._write(data)
-        self.empty_lines += empty
+        empty = self._encoder.empty_lines - before
+        if data:  # lines without text need no server
+            self._write(data)
+        Rejected.check({EMPTY_LINE: empty})
 
     def _write(self, data: bytes) -> None:
         self._speak(lambda sock: write(sock, data, self._write_seconds), f"cannot write {len(data)} bytes")

@@ -13,7 +13,7 @@ from logdrivers.block import Block
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.datagrams import Pace
 from logdrivers.dial import Dialer, peer_closed, write
-from logdrivers.driver import Rejected, SinkDown
+from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
 from logdrivers.stream_sink import FrameSink
 from logdrivers.syslog_address import SyslogAddress
 from logdrivers.tls import Tls
@@ -41,10 +41,6 @@ class SyslogStreamSink(FrameSink):
             tls=tls,
         )
 
-    def _write(self, data: bytes) -> None:
-        if data:  # lines without text need no server
-            super()._write(data)
-
 
 class SyslogDatagramSink:
     """One datagram per message: UDP below a rate, or a Unix socket, which waits by itself."""
@@ -55,30 +51,30 @@ class SyslogDatagramSink:
         self._encoder = encoder
         self._pace = pace
         self._sock: socket.socket | None = None
-        self.empty_lines = 0  #: lines without text, which Docker does not send
 
     def send(self, blocks: Sequence[Block]) -> None:
-        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``)."""
+        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``, ``empty_line``)."""
         before = self._encoder.empty_lines
         messages = [message for block in blocks for message in self._encoder.messages(block)]
-        empty, self._encoder.empty_lines = self._encoder.empty_lines - before, before
+        empty = self._encoder.empty_lines - before
+        too_large = self._send(messages) if messages else 0
+        Rejected.check({"too_large": too_large, EMPTY_LINE: empty})
+
+    def _send(self, messages: Sequence[bytes]) -> int:
+        """How many the system finds too large for a datagram."""
         try:
             sock = self._connection()
             if sock.type is socket.SOCK_STREAM:
                 sock.setblocking(True)
                 write(sock, b"".join(messages), _WRITE_SECONDS)
-                too_large = 0
-            else:
-                too_large = self._pace.send(sock, messages, _WRITE_SECONDS, str(self._address))
+                return 0
+            return self._pace.send(sock, messages, _WRITE_SECONDS, str(self._address))
         except OSError as error:
             self.close()
             raise SinkDown(f"cannot send to {self._address}: {error}") from error
         except SinkDown:
             self.close()
             raise
-        self.empty_lines += empty
-        if too_large:
-            raise Rejected("too_large", too_large)
 
     def _connection(self) -> socket.socket:
         udp = self._address.scheme == "udp"

@@ -130,6 +130,17 @@ def test_what_the_sink_refuses_is_counted_by_cause(tmp_path: Path) -> None:
     assert balanced(delivery.counters())
 
 
+def test_several_causes_of_one_batch_are_counted_each(tmp_path: Path) -> None:
+    journal, sink = MemoryJournal(), Sink(Rejected("too_large", 1, {"empty_line": 2}))
+    journal.append(b"1\n", b"\n", b"\n", b"4\n")
+    delivery = Delivery(journal, sink, tmp_path / "s", "t")
+    delivery.start()
+    sink.wait(4)
+    delivery.stop(5)
+    assert delivery.counters() == Counters(4, 1, {"too_large": 1, "empty_line": 2})
+    assert balanced(delivery.counters())
+
+
 def test_what_retention_took_from_a_sink_that_was_down_is_counted(tmp_path: Path) -> None:
     journal, sink = MemoryJournal(), Sink()
     for i in range(10):

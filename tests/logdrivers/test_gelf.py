@@ -177,17 +177,34 @@ def test_datagrams_arrive_in_order_below_the_rate(udp: socket.socket) -> None:
 def test_a_message_beyond_128_chunks_is_rejected_and_the_rest_arrives(udp: socket.socket) -> None:
     out = sink(url("udp", udp), gelf_compression_type="none")
     with pytest.raises(Rejected) as caught:
-        out.send([lines(b"a", b"x" * 200_000, b"b")])
-    assert (caught.value.cause, caught.value.lines) == ("too_large", 1)
+        out.send([lines(b"a", b"x" * 200_000, b"b", b"")])
+    assert caught.value.causes == {"too_large": 1, "empty_line": 1}
     assert [json.loads(udp.recv(65536))["short_message"] for _ in range(2)] == ["a", "b"]
     out.close()
 
 
-def test_empty_lines_are_counted_once_sent(udp: socket.socket, tcp: socket.socket) -> None:
-    for out in (sink(url("udp", udp)), sink(url("tcp", tcp))):
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_empty_lines_are_counted_as_dropped(udp: socket.socket, tcp: socket.socket, scheme: str) -> None:
+    out = sink(url(scheme, udp if scheme == "udp" else tcp), **uncompressed(scheme))
+    with pytest.raises(Rejected) as caught:
         out.send([lines(b"", b"a", b"")])
-        assert out.empty_lines == 2  # type: ignore[attr-defined]
-        out.close()
+    assert caught.value.causes == {"empty_line": 2}
+    assert texts_at(udp if scheme == "udp" else tcp, scheme, 1) == ["a"]
+    out.close()
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_lines_without_text_need_no_receiver(scheme: str) -> None:
+    out = sink(f"{scheme}://127.0.0.1:1")
+    with pytest.raises(Rejected) as caught:
+        out.send([lines(b"", b"")])
+    assert caught.value.causes == {"empty_line": 2}
+    with pytest.raises(SinkDown):
+        out.send([lines(b"", b"a", b"")])
+
+
+def uncompressed(scheme: str) -> dict[str, str]:
+    return {"gelf_compression_type": "none"} if scheme == "udp" else {}
 
 
 def test_a_closed_udp_port_is_a_sink_that_is_down_from_the_first_datagram(udp: socket.socket) -> None:
@@ -346,7 +363,7 @@ def test_a_name_that_moves_is_followed(names: Names, scheme: str) -> None:
         names.addresses["graylog.test"] = "127.0.0.1"
         out = sink(
             f"{scheme}://graylog.test:{old.getsockname()[1]}",
-            **({"gelf_compression_type": "none"} if scheme == "udp" else {}),
+            **uncompressed(scheme),
         )
         out.send([lines(b"a")])
         looked_up = names.lookups
