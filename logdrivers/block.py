@@ -40,7 +40,7 @@ class Encoding(enum.IntEnum):
     #: Time, stream and attributes are in each record. Also the form received messages (GELF, Forward,
     #: syslog) are brought to, their further fields in ``attrs``.
     JSON_FILE = 1
-    #: One message of several lines (a stack trace): each line of it ends in ``\\n``, as the container wrote
+    #: One message of several lines (a stack trace): each line of it ends in ``\n``, as the container wrote
     #: them, and the block counts as one line. One time, one stream, never partial.
     MESSAGE = 2
 

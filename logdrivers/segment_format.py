@@ -28,7 +28,9 @@ _MAGIC = b"\xf7TF\x1a"
 _FRAME = struct.Struct("<4sIHBBIIqqQIQQQq")
 _ORDINAL = struct.Struct("<I")
 _CHECKED_FROM = 8
-_ZSTD, _JSON_FILE, _PARTIAL, _LAST = 1, 2, 4, 8
+_ZSTD, _JSON_FILE, _PARTIAL, _LAST, _MESSAGE = 1, 2, 4, 8, 16
+_ENCODING_FLAGS = {Encoding.LINES: 0, Encoding.JSON_FILE: _JSON_FILE, Encoding.MESSAGE: _MESSAGE}
+_ENCODINGS = {flags: encoding for encoding, flags in _ENCODING_FLAGS.items()}
 #: Below this, zstd's own frame costs more than it saves.
 _SMALLEST_COMPRESSED = 200
 _LONGEST_STORED = 1 << 30
@@ -98,7 +100,7 @@ def encode_frame(
     compressor: zstandard.ZstdCompressor,
 ) -> bytes:
     """One frame. ``mark`` holds once it is in."""
-    flags = _JSON_FILE if block.encoding is Encoding.JSON_FILE else 0
+    flags = _ENCODING_FLAGS[block.encoding]
     extra = b""
     if block.partial is not None:
         flags |= _PARTIAL | (_LAST if block.partial.last else 0)
@@ -132,7 +134,7 @@ def block_of(frame: Frame, data: bytes, decompressor: zstandard.ZstdDecompressor
     """The block in a frame of ``data``. Raises ``zstandard.ZstdError`` if it does not decompress."""
     stored = data[frame.payload : frame.end]
     raw = decompressor.decompress(stored, frame.raw_bytes) if frame.flags & _ZSTD else stored
-    encoding = Encoding.JSON_FILE if frame.flags & _JSON_FILE else Encoding.LINES
+    encoding = _ENCODINGS[frame.flags & (_JSON_FILE | _MESSAGE)]
     stream = Stream(frame.stream)
     return Block(raw, encoding, stream, frame.first_ns, frame.last_ns, frame.lines, frame.partial)
 

@@ -38,8 +38,8 @@ class Selection:
     frame_per_line: bool = False
 
 
-#: One run of lines that share time, stream and attributes.
-_Run = tuple[int, Stream, bytes, Mapping[str, str]]
+#: One run of lines that share time, stream and attributes; false at the end says that all of it is one message.
+_Run = tuple[int, Stream, bytes, Mapping[str, str], bool]
 
 
 class LogView:
@@ -67,24 +67,27 @@ class LogView:
 
     def _runs(self, block: Block, skip: int) -> Iterator[_Run]:
         sel = self._selection
-        for time_ns, stream, data, attrs in self._all_runs(block, skip):
+        for time_ns, stream, data, attrs, many in self._all_runs(block, skip):
             if sel.until_ns and time_ns > sel.until_ns:
                 self.done = True
                 return
             wanted = sel.stderr if stream is Stream.STDERR else sel.stdout
             if wanted and time_ns >= sel.since_ns and data:
-                yield time_ns, stream, data, attrs
+                yield time_ns, stream, data, attrs, many
 
     def _all_runs(self, block: Block, skip: int) -> Iterator[_Run]:
         if block.encoding is Encoding.LINES:
             # A piece has no newline of its own; the one that ends the line is due behind the last.
             ended = block.partial is not None and block.partial.last
             data = block.data + b"\n" if ended else block.data
-            yield block.first_ns, block.stream, _without_first(data, skip), self._attrs
+            yield block.first_ns, block.stream, _without_first(data, skip), self._attrs, True
+            return
+        if block.encoding is Encoding.MESSAGE:
+            yield block.first_ns, block.stream, b"" if skip else block.data, self._attrs, False
             return
         bad: list[bytes] = []
         for record in json_file.decode(block.data, bad)[skip:]:
-            yield record.time_ns, record.stream, record.log, record.attrs
+            yield record.time_ns, record.stream, record.log, record.attrs, False
         if bad:
             self.unreadable += len(bad)
             log.warning("passed over %d unreadable log records, the first %r", len(bad), bad[0][:80])
@@ -93,24 +96,24 @@ class LogView:
         """Neighbouring runs of one stream as one piece, each line with what precedes it."""
         current: Stream | None = None
         pieces: list[bytes] = []
-        for time_ns, stream, data, attrs in runs:
+        for time_ns, stream, data, attrs, many in runs:
             if stream is not current:
                 if pieces:
                     yield current or Stream.STDOUT, b"".join(pieces)
                 current, pieces = stream, []
-            pieces.append(data if self._plain else self._prefixed(time_ns, data, attrs))
+            pieces.append(data if self._plain else self._prefixed(time_ns, data, attrs, many))
         if pieces:
             yield current or Stream.STDOUT, b"".join(pieces)
 
-    def _prefixed(self, time_ns: int, data: bytes, attrs: Mapping[str, str]) -> bytes:
+    def _prefixed(self, time_ns: int, data: bytes, attrs: Mapping[str, str], many: bool) -> bytes:
+        """``data`` with what precedes each of its lines; a message of several lines has it once, as with Docker."""
         prefix = b""
         if self._selection.timestamps:
             prefix = _fixed_time(time_ns) + b" "
         if self._selection.details:
             text = ",".join(f"{quote_plus(k)}={quote_plus(v)}" for k, v in sorted(attrs.items()))
             prefix += text.encode() + b" "
-        lines = data.count(b"\n")
-        if lines <= 1:
+        if not many or data.count(b"\n") <= 1:
             return prefix + data
         body = data[:-1] if data.endswith(b"\n") else data
         return prefix + body.replace(b"\n", b"\n" + prefix) + data[len(body) :]

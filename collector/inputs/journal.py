@@ -1,7 +1,8 @@
 """The tail of one container's journal: how lines of drivers that write no json-file get into the store.
 
 Entries go on as they are; runs of small ones are put together as json-file records, because the store, too,
-pays by the block. When to read, and whose journal it is, are decided by ``tails.py``.
+pays by the block, and so are messages of several lines. When to read, and whose journal it is, are decided by
+``tails.py``.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class JournalTail:
 
     def _store(self, entries: Sequence[Entry]) -> None:
         last = entries[-1]
-        block = last.block if len(entries) == 1 else _merge([entry.block for entry in entries])
+        block = last.block
+        if len(entries) > 1 or block.encoding is Encoding.MESSAGE:
+            block = _merge([entry.block for entry in entries])
         line = last.first_line + last.block.lines
         value = b'{"segment":%d,"offset":%d,"line":%d}' % (*last.end, line)
         self._intake.append(self.source, block, (self._key, value))

@@ -107,6 +107,9 @@ class ForwardEncoder:
         if block.partial is not None:
             yield head + _string(block.data) + tail
             return
+        if block.encoding is Encoding.MESSAGE:
+            yield head + _string(block.data[:-1]) + tail
+            return
         lines = block.data.split(b"\n")
         lines.pop()  # what follows the last newline: nothing
         if not lines:

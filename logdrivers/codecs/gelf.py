@@ -94,6 +94,8 @@ class GelfEncoder:
     def _lines(self, block: Block) -> Iterator[_Group]:
         if block.partial is not None:
             texts = [escape(block.data)]
+        elif block.encoding is Encoding.MESSAGE:
+            texts = [escape(block.data[:-1])]
         elif _LINE_END in block.data:
             texts = [escape(line) for line in block.data.split(b"\n")[:-1]]
         else:

@@ -73,7 +73,7 @@ class JournaldEncoder:
                 _partial(partial),
             )
             number = self.ordinal
-            if any(b"\n" in line for line in lines):  # a record of somebody else's making
+            if any(b"\n" in line for line in lines):  # a message of several lines
                 tail = tail[1:]
                 head = head.removesuffix(b"MESSAGE=")
                 out += [
@@ -103,6 +103,8 @@ def _groups(block: Block) -> Iterator[tuple[int, Stream, list[bytes], Partial | 
             yield record.time_ns, record.stream, [record.log.removesuffix(b"\n")], None
     elif block.partial is not None:
         yield block.first_ns, block.stream, [block.data], block.partial
+    elif block.encoding is Encoding.MESSAGE:
+        yield block.first_ns, block.stream, [block.data[:-1]], None
     else:
         yield block.first_ns, block.stream, block.data.split(b"\n")[:-1], None
 

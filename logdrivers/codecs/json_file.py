@@ -93,6 +93,8 @@ class Encoder:
             return b"".join((_OPEN, escape(data), newline, end))
         if not data.endswith(b"\n"):
             raise ValueError(f"block of {block.lines} lines does not end in a newline: {data[-40:]!r}")
+        if block.encoding is Encoding.MESSAGE:
+            return b"".join((_OPEN, escape(data), end))
         glue = b"\\n" + end + _OPEN
         lines = _render(data, block.lines, glue)
         return b"".join((_OPEN, memoryview(lines)[: len(lines) - len(_OPEN)]))

@@ -82,6 +82,8 @@ class LocalEncoder:
             return self._records(block.first_ns, block.stream, [data], _metadata(block.partial))
         if not data.endswith(b"\n"):
             raise ValueError(f"block of {block.lines} lines does not end in a newline: {data[-40:]!r}")
+        if block.encoding is Encoding.MESSAGE:
+            return self._records(block.first_ns, block.stream, [data[:-1]])
         lines = data.split(b"\n")
         lines.pop()
         if len(lines) != block.lines:
@@ -293,31 +295,34 @@ class LocalRecords:
         return None
 
     def blocks(self, data: bytes) -> Iterator[tuple[int, Block]]:
-        """A block per run of lines of one time and stream, and per piece of a longer line."""
+        """A block per run of lines of one time and stream, per message of several lines, and per piece."""
         begin = end = time_ns = 0
         stream = Stream.MIXED
         lines: list[bytes] = []
         for record in decode(data):
-            alike = record.time_ns == time_ns and record.stream is stream and record.partial is None
-            if lines and not alike:
+            alone = record.partial is not None or b"\n" in record.line
+            alike = record.time_ns == time_ns and record.stream is stream
+            if lines and (alone or not alike):
                 yield end - begin, _lines_block(lines, stream, time_ns)
                 begin, lines = end, []
             end, time_ns, stream = record.end, record.time_ns, record.stream
-            if record.partial is None:
+            if not alone:
                 lines.append(record.line)
             else:
-                yield (
-                    end - begin,
-                    Block(record.line, Encoding.LINES, stream, time_ns, time_ns, 1, record.partial),
-                )
+                yield end - begin, _single(record)
                 begin = end
         if lines:
             yield end - begin, _lines_block(lines, stream, time_ns)
 
 
 def _lines_block(lines: list[bytes], stream: Stream, time_ns: int) -> Block:
-    # Docker's lines hold no newline; one that somebody else put in would make two lines of one record.
     data = b"\n".join(lines) + b"\n"
-    if data.count(b"\n") != len(lines):
-        data = b"\n".join(line.replace(b"\n", b"\\n") for line in lines) + b"\n"
     return Block(data, Encoding.LINES, stream, time_ns, time_ns, len(lines))
+
+
+def _single(record: Record) -> Block:
+    """A piece of a longer line, or a message of several lines."""
+    _, time_ns, stream, line, partial = record
+    if partial is not None:
+        return Block(line, Encoding.LINES, stream, time_ns, time_ns, 1, partial)
+    return Block(line + b"\n", Encoding.MESSAGE, stream, time_ns, time_ns, 1)

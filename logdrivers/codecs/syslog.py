@@ -1,7 +1,8 @@
 """Syslog, encoding: blocks to the messages of Docker's syslog driver, in its four formats.
 
 ``<P>`` and a header that all lines of one time and stream share, then the line and a newline; over a stream
-either as it is (LF framing) or with its length before it (RFC 6587's octet counting). Decoding is
+either as it is (LF framing) or with its length before it (RFC 6587's octet counting). A newline inside a
+message is ``#012``, as syslog servers write it, except where the length says where the message ends. Decoding is
 ``logdrivers/codecs/syslog_decode.py``; sockets are ``logdrivers/syslog.py``.
 """
 
@@ -74,9 +75,14 @@ class SyslogEncoder:
         """Headers, and the lines under each that have text."""
         groups: Iterator[tuple[int, Stream, list[bytes]]]
         if block.encoding is Encoding.JSON_FILE:
-            groups = _json_groups(block.data)
+            groups = (
+                (time_ns, stream, list(map(self._one_line, texts)))
+                for time_ns, stream, texts in _json_groups(block.data)
+            )
         elif block.partial is not None:
             groups = iter([(block.first_ns, block.stream, [block.data])])
+        elif block.encoding is Encoding.MESSAGE:
+            groups = iter([(block.first_ns, block.stream, [self._one_line(block.data[:-1])])])
         else:
             lines = block.data.split(b"\n")
             lines.pop()
@@ -86,6 +92,9 @@ class SyslogEncoder:
             self.empty_lines += len(texts) - len(filled)
             if filled:
                 yield self._header(time_ns, stream), filled
+
+    def _one_line(self, text: bytes) -> bytes:
+        return text if self._octet_counted else text.replace(b"\n", b"#012")
 
     def _header(self, time_ns: int, stream: Stream) -> bytes:
         severity = _SEVERITY_ERROR if stream is Stream.STDERR else _SEVERITY_INFO

@@ -117,6 +117,8 @@ def _frames(block: Block, config: ReadConfig, skip: int) -> Iterator[bytes]:
     elif block.partial is not None:
         newline = b"\n" if block.partial.last else b""
         yield encode(block.stream, block.first_ns, block.data + newline, block.partial)
+    elif block.encoding is Encoding.MESSAGE:
+        yield encode(block.stream, block.first_ns, block.data)
     else:
         for line in block.data.split(b"\n")[skip:-1]:
             yield encode(block.stream, block.first_ns, line + b"\n")
