@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from logdrivers.attributes import check_attributes
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader
+from logdrivers.journal_files import journal_directory
 from logdrivers.options import EXTRA_OPTIONS
-from logdrivers.segments import SEGMENT_OPTIONS, SegmentJournal, SegmentReader, parse_budget
+from logdrivers.reader_cursors import DELIVERY, register_reader
+from logdrivers.segments import SEGMENT_OPTIONS, SegmentJournal, SegmentReader, parse_budget, parse_keep
 
 __all__ = ["JOURNALED_OPTIONS", "JournaledDriver"]
 
@@ -24,12 +26,18 @@ class JournaledDriver:
 
     def validate(self, options: Mapping[str, str]) -> None:
         """Refuse a tag, a pattern or a size that cannot work, at create rather than at start."""
-        parse_budget(options)
+        parse_keep(options)
         check_attributes(options)
 
     def journal(self, info: Info) -> Journal:
-        """The container's segments, for writing."""
-        return SegmentJournal(info.directory, parse_budget(info.options))
+        """The container's segments, for writing; they wait for the sink, also before its delivery begins."""
+        journal = SegmentJournal(info.directory, parse_budget(info.options), parse_keep(info.options))
+        try:
+            register_reader(journal_directory(info.directory), DELIVERY)
+        except (OSError, ValueError):
+            journal.close()
+            raise
+        return journal
 
     def reader(self, info: Info) -> JournalReader | None:
         """The container's segments, for reading."""

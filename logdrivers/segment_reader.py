@@ -8,38 +8,25 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import zstandard
 
 from logdrivers.journal import Batch, Entry, Position
+from logdrivers.journal_files import (
+    journal_directory,
+    lost_lines,
+    read_header,
+    removals,
+    segment_numbers,
+    segment_path,
+)
 from logdrivers.segment_format import HEADER_SIZE, Frame, SegmentHeader, block_of, frames
 
-__all__ = ["REMOVED", "SegmentReader", "journal_directory", "segment_numbers", "segment_path"]
+__all__ = ["SegmentReader", "journal_directory", "segment_numbers", "segment_path"]
 
-#: In the journal's directory: number and first line of each segment that retention removed.
-REMOVED = "removed"
 _CHUNK = 1 << 20
-
-
-def journal_directory(directory: Path) -> Path:
-    """Where the segments of a container with this log directory are."""
-    return directory / "journal"
-
-
-def segment_path(journal: Path, number: int) -> Path:
-    """The file of a segment."""
-    return journal / f"{number:08d}.seg"
-
-
-def segment_numbers(journal: Path) -> list[int]:
-    """The segments there are, oldest first."""
-    try:
-        names = os.listdir(journal)  # noqa: PTH208 asked at every read: no Path for each name
-    except FileNotFoundError:
-        return []
-    return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdecimal())
 
 
 class SegmentReader:
@@ -128,6 +115,10 @@ class SegmentReader:
             best = Position(numbers[at], base + frame.start)
         return best
 
+    def losses(self, first_line: int, end_line: int) -> Mapping[str, int]:
+        """Why the lines ``[first_line, end_line)`` are not in the journal: their number by cause."""
+        return lost_lines(self._directory, first_line, end_line)
+
     def close(self) -> None:
         """Close the file."""
         if self._open[1] >= 0:
@@ -168,11 +159,7 @@ class SegmentReader:
     def _header(self, number: int) -> SegmentHeader | None:
         header = self._headers.get(number)
         if header is None:
-            try:
-                with segment_path(self._directory, number).open("rb") as file:
-                    header = SegmentHeader.parse(file.read(HEADER_SIZE))
-            except FileNotFoundError:
-                return None
+            header = read_header(self._directory, number)
             if header is not None:
                 self._headers[number] = header
         return header
@@ -216,11 +203,7 @@ class SegmentReader:
         """The line to count losses from, for a position nobody knows the line of."""
         if self._header(start.segment) is not None:
             return found  # its segment is there, and so is what follows the position
-        try:
-            data = (self._directory / REMOVED).read_bytes()
-        except FileNotFoundError:
+        gone = removals(self._directory)
+        if not gone:
             return 0 if start.segment <= 1 else found
-        for at in range(0, len(data) - 15, 16):
-            if int.from_bytes(data[at : at + 8], "little") >= start.segment:
-                return int.from_bytes(data[at + 8 : at + 16], "little")
-        return found
+        return next((one.first_line for one in gone if one.number >= start.segment), found)

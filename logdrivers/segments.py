@@ -1,8 +1,8 @@
 """The journal of every driver that has no file format of its own: framed, checksummed, compressed segments.
 
 ``<directory>/journal/NNNNNNNN.seg``; a block is one frame and one write, however small, so a line waits for
-nothing. A byte budget per container removes whole oldest segments: until then every line is held for
-whoever has not read it. The bytes are ``segment_format.py``, reading is ``segment_reader.py``.
+nothing. Before a segment begins, ``retention.py`` removes whole oldest ones: until then every line is held
+for whoever has not read it. The bytes are ``segment_format.py``, reading is ``segment_reader.py``.
 """
 
 from __future__ import annotations
@@ -18,23 +18,28 @@ import zstandard
 from logdrivers.block import Block
 from logdrivers.driver import OptionError
 from logdrivers.journal import Mark, Position, Resume
+from logdrivers.journal_files import journal_directory, segment_numbers, segment_path
 from logdrivers.options import parse_bytes_binary
+from logdrivers.retention import trim
 from logdrivers.segment_format import HEADER_SIZE, SegmentHeader, encode_frame, frames
-from logdrivers.segment_reader import (
-    REMOVED,
-    SegmentReader,
-    journal_directory,
-    segment_numbers,
-    segment_path,
-)
+from logdrivers.segment_reader import SegmentReader
 
-__all__ = ["DEFAULT_BUDGET", "SEGMENT_OPTIONS", "SegmentJournal", "SegmentReader", "parse_budget"]
+__all__ = [
+    "DEFAULT_BUDGET",
+    "DEFAULT_KEEP",
+    "SEGMENT_OPTIONS",
+    "SegmentJournal",
+    "SegmentReader",
+    "parse_budget",
+    "parse_keep",
+]
 
 _log = logging.getLogger(__name__)
 
 #: Log options of this journal, beside the driver's own.
-SEGMENT_OPTIONS = frozenset({"journal-max-size"})
-DEFAULT_BUDGET = 64 << 20  #: bytes on disk per container
+SEGMENT_OPTIONS = frozenset({"journal-max-size", "journal-keep-size"})
+DEFAULT_BUDGET = 256 << 20  #: bytes on disk per container, of lines that some reader has not read
+DEFAULT_KEEP = 20 << 20  #: bytes on disk per container, of lines that every reader has read
 _SMALLEST_BUDGET = 256 << 10
 _LARGEST_SEGMENT = 4 << 20
 _SEGMENTS_PER_BUDGET = 8
@@ -43,23 +48,32 @@ _LEVEL = 1
 
 def parse_budget(options: Mapping[str, str]) -> int:
     """``journal-max-size`` in bytes (``1m`` is 1,048,576). Raises OptionError naming what was expected."""
-    text = options.get("journal-max-size")
+    return _parse_size(options, "journal-max-size", DEFAULT_BUDGET)
+
+
+def parse_keep(options: Mapping[str, str]) -> int:
+    """``journal-keep-size`` in bytes, not above ``journal-max-size``. Raises OptionError."""
+    return min(_parse_size(options, "journal-keep-size", DEFAULT_KEEP), parse_budget(options))
+
+
+def _parse_size(options: Mapping[str, str], name: str, default: int) -> int:
+    text = options.get(name)
     if text is None:
-        return DEFAULT_BUDGET
-    budget = parse_bytes_binary(text)
-    if budget < _SMALLEST_BUDGET:
-        raise OptionError(f"journal-max-size must be at least {_SMALLEST_BUDGET >> 10}k: {text}")
-    return budget
+        return default
+    size = parse_bytes_binary(text)
+    if size < _SMALLEST_BUDGET:
+        raise OptionError(f"{name} must be at least {_SMALLEST_BUDGET >> 10}k: {text}")
+    return size
 
 
 class SegmentJournal:
     """The journal in ``directory`` (the container's log directory). One owner, not thread-safe."""
 
-    def __init__(self, directory: Path, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, directory: Path, budget: int = DEFAULT_BUDGET, keep: int = DEFAULT_KEEP) -> None:
         self._directory = journal_directory(directory)
         self._directory.mkdir(mode=0o710, parents=True, exist_ok=True)
-        self._budget = budget
-        self._segment_bytes = min(_LARGEST_SEGMENT, max(budget // _SEGMENTS_PER_BUDGET, HEADER_SIZE))
+        self._budget, self._keep = budget, min(keep, budget)
+        self._segment_bytes = min(_LARGEST_SEGMENT, max(self._keep // _SEGMENTS_PER_BUDGET, HEADER_SIZE))
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
         self._descriptor = -1
         self._torn = 0
@@ -127,7 +141,7 @@ class SegmentJournal:
 
     def _begin(self, number: int) -> None:
         """Begin a segment, which appears complete with its header, and make room for it."""
-        self._remove_oldest()
+        trim(self._directory, self._keep, self._budget, self._segment_bytes)
         path = segment_path(self._directory, number)
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -141,23 +155,6 @@ class SegmentJournal:
             raise
         self.close()
         self._descriptor, self._header, self._size = descriptor, header, HEADER_SIZE
-
-    def _remove_oldest(self) -> None:
-        """Whole oldest segments go when the next one would exceed the budget; readers count what they miss."""
-        numbers = segment_numbers(self._directory)
-        sizes = {number: segment_path(self._directory, number).stat().st_size for number in numbers}
-        total = sum(sizes.values()) + self._segment_bytes
-        for number in numbers[:-1]:
-            if total <= self._budget:
-                return
-            path = segment_path(self._directory, number)
-            with path.open("rb") as file:
-                header = SegmentHeader.parse(file.read(HEADER_SIZE))
-            if header is not None:
-                with (self._directory / REMOVED).open("ab") as file:
-                    file.write(header.number.to_bytes(8, "little") + header.first_line.to_bytes(8, "little"))
-            path.unlink()
-            total -= sizes[number]
 
     def _recover(self) -> None:
         """Find where the journal stands, from the last segment that has a header; cut what is torn."""
