@@ -9,7 +9,7 @@ A block is immutable and belongs to nobody: it may be kept, shared between threa
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["MAX_LINE", "Block", "Encoding", "Partial", "Stream"]
 
@@ -74,3 +74,5 @@ class Block:
     last_ns: int
     lines: int
     partial: Partial | None = None
+    #: JSON_FILE: the bytes a container wrote for these records, if the block's maker has counted them; -1: not.
+    source_bytes: int = field(default=-1, compare=False)

@@ -227,5 +227,5 @@ def _gzip_extra(generation: int, high_ns: int) -> dict[str, object]:
 def _source_bytes(block: Block) -> int:
     """How many bytes of the source a block covers."""
     if block.encoding is Encoding.JSON_FILE:
-        return codec.source_bytes(block.data)
+        return block.source_bytes if block.source_bytes >= 0 else codec.source_bytes(block.data)
     return len(block.data) + (block.partial is not None and block.partial.last)

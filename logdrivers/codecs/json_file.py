@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,11 +24,14 @@ __all__ = [
     "count_records",
     "decode",
     "escape",
+    "escape_lines",
     "first_time",
+    "format_second",
     "format_time",
     "last_time",
     "messages",
     "parse_time",
+    "render_attributes",
     "source_bytes",
     "streams",
     "time_range",
@@ -66,13 +69,7 @@ class Encoder:
     """Encodes one container's blocks; its attributes are rendered once."""
 
     def __init__(self, attrs: Mapping[str, str] | None = None) -> None:
-        rendered = b""
-        if attrs:
-            rendered = b'"attrs":{%s},' % b",".join(
-                b'"%s":"%s"' % (_escape_attribute(key), _escape_attribute(attrs[key]))
-                for key in sorted(attrs, key=_bytes)
-            )
-        self._attrs = rendered
+        self._attrs = render_attributes(attrs)
 
     def encode(self, block: Block) -> bytes:
         """The block as records, each ended by a newline; a JSON_FILE block is returned as it is.
@@ -99,25 +96,20 @@ class Encoder:
         lines = _render(data, block.lines, glue)
         return b"".join((_OPEN, memoryview(lines)[: len(lines) - len(_OPEN)]))
 
-    def encode_timed(
-        self, lines: Sequence[bytes], streams: Sequence[Stream], times_ns: Sequence[int]
-    ) -> bytes:
-        """Lines (without newline) with a stream and a time each, as records. Raises ValueError for a newline."""
-        texts = _render(b"\n".join((*lines, b"")), len(lines), b"\n").split(b"\n")
-        out: list[bytes] = []
-        before, head, attrs = (Stream.MIXED, -1), b"", self._attrs
-        for text, stream, time_ns in zip(texts, streams, times_ns, strict=False):
-            second, fraction = divmod(time_ns, 1_000_000_000)
-            if (stream, second) != before:
-                before = stream, second
-                names = _STREAM_TEXT[stream], attrs, _format_second(second)
-                head = b'\\n","stream":"%s",%s"time":"%s' % names
-            if fraction % 10 == 0:
-                digits = (b".%09d" % fraction).rstrip(b"0").rstrip(b".")
-                out += (_OPEN, text, head, digits, b'Z"}\n')
-            else:
-                out += (_OPEN, text, head, b'.%09dZ"}\n' % fraction)
-        return b"".join(out)
+
+def render_attributes(attrs: Mapping[str, str] | None) -> bytes:
+    """``attrs`` as they stand in a record, with the comma behind them; nothing if there are none."""
+    if not attrs:
+        return b""
+    return b'"attrs":{%s},' % b",".join(
+        b'"%s":"%s"' % (_escape_attribute(key), _escape_attribute(attrs[key]))
+        for key in sorted(attrs, key=_bytes)
+    )
+
+
+def escape_lines(data: bytes, lines: int) -> bytes:
+    """``lines`` lines, each ended by a newline, escaped; the newlines stay."""
+    return _render(data, lines, b"\n")
 
 
 def escape(text: bytes | str) -> bytes:
@@ -240,12 +232,13 @@ def format_time(time_ns: int) -> bytes:
     """Nanoseconds since the epoch as Go's RFC3339Nano in UTC: trailing zeros of the fraction cut off."""
     seconds, fraction = divmod(time_ns, 1_000_000_000)
     if not fraction:
-        return _format_second(seconds) + b"Z"
-    return b"%s.%sZ" % (_format_second(seconds), (b"%09d" % fraction).rstrip(b"0"))
+        return format_second(seconds) + b"Z"
+    return b"%s.%sZ" % (format_second(seconds), (b"%09d" % fraction).rstrip(b"0"))
 
 
 @lru_cache(maxsize=64)
-def _format_second(seconds: int) -> bytes:
+def format_second(seconds: int) -> bytes:
+    """A second since the epoch as far as the point before its fraction: ``2026-11-20T19:43:32``."""
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0").encode()
 
 

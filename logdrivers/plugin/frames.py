@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from logdrivers.block import Partial, Stream
 
@@ -20,13 +21,10 @@ __all__ = ["MAX_FRAME", "FrameError", "Frames", "decode", "encode", "encode_plai
 #: The longest frame a Docker Engine takes or makes, with room to spare.
 MAX_FRAME = 2_000_000
 
+Column = npt.NDArray[np.int64]
+
 _LENGTH = struct.Struct(">I")
 _SOURCES = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
-#: The first bytes of nearly every entry: the source and the key of the time.
-_HEADS = {b"\n\x06" + name + b"\x10": stream for name, stream in _SOURCES.items()}
-_TIME_BYTES = 9  # of a time after 1972 and before 2262
-_SHIFTS = np.arange(0, 7 * _TIME_BYTES, 7, dtype=np.int64)
-_GOES_ON = np.arange(_TIME_BYTES) < _TIME_BYTES - 1
 
 
 class FrameError(ValueError):
@@ -37,10 +35,10 @@ class FrameError(ValueError):
 class Frames:
     """Whole frames of a stream, as columns of equal length."""
 
-    streams: list[Stream]
-    times_ns: list[int]
+    streams: Column  #: values of Stream
+    times_ns: Column
     lines: list[bytes]  #: without newline
-    ends: list[int]  #: where each frame ends in the data it was decoded from
+    ends: Column  #: where each frame ends in the data it was decoded from
     partials: Mapping[int, Partial]  #: by index: those frames that are a piece of a longer line
 
     def __len__(self) -> int:
@@ -52,43 +50,27 @@ def decode(data: bytes) -> Frames:
 
     Raises FrameError, if not even the first can be one; else the frames before the bad one are returned.
     """
-    frames = _decode(data, _HEADS)
-    if frames is None:
-        frames = _decode(data, {})
-    assert frames is not None  # only a usual shape that was not one after all
-    return frames
-
-
-def _decode(data: bytes, heads: Mapping[bytes, Stream]) -> Frames | None:
-    """None if a time did not have the shape that ``heads`` (of the usual frames) promised."""
-    streams: list[Stream] = []
-    times: list[bytes] = []
+    usual = _UsualFrames(data)
+    streams: list[Column] = []
+    times: list[Column] = []
+    ends: list[Column] = []
     lines: list[bytes] = []
-    ends: list[int] = []
     partials: dict[int, Partial] = {}
-    to_int = int.from_bytes
     at, total = 0, len(data)
     while at + 4 <= total:
-        end = at + 4 + to_int(data[at : at + 4], "big")
+        run = usual.run(at)
+        if run.start < run.stop:
+            streams.append(usual.streams[run])
+            times.append(usual.times_ns[run])
+            ends.append(usual.ends[run])
+            lines += usual.lines(run)
+            at = int(usual.ends[run.stop - 1])
+            continue
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
         if end > total:
             if end - at > MAX_FRAME:
                 _refuse(lines, f"a frame of {end - at - 4} bytes, expected at most {MAX_FRAME}")
             break
-        # Nearly every frame has this shape: a nine-byte time, a line of one or two bytes of length, no more.
-        stream = heads.get(data[at + 4 : at + 13])
-        start = at + 24
-        if stream is not None and end > start and data[at + 22] == 0x1A:
-            length = data[at + 23]
-            if length >= 0x80:
-                length += (data[start] << 7) - 0x80
-                start += 1
-            if end - start == length:
-                streams.append(stream)
-                times.append(data[at + 13 : at + 22])
-                lines.append(data[start:end])
-                ends.append(end)
-                at = end
-                continue
         try:
             stream, time_ns, line, partial = _entry(data, at + 4, end)
         except (ValueError, IndexError) as error:
@@ -96,13 +78,16 @@ def _decode(data: bytes, heads: Mapping[bytes, Stream]) -> Frames | None:
             break
         if partial is not None:
             partials[len(lines)] = partial
-        streams.append(stream)
-        times.append(_padded(time_ns))
+        streams.append(np.array([stream]))
+        times.append(np.array([time_ns]))
+        ends.append(np.array([end]))
         lines.append(line)
-        ends.append(end)
         at = end
-    times_ns = _times(times)
-    return None if times_ns is None else Frames(streams, times_ns, lines, ends, partials)
+    return Frames(_column(streams), _column(times), lines, _column(ends), partials)
+
+
+def _column(parts: list[Column]) -> Column:
+    return np.concatenate(parts, dtype=np.int64) if parts else np.empty(0, np.int64)
 
 
 def _refuse(lines: list[bytes], text: str) -> None:
@@ -110,18 +95,94 @@ def _refuse(lines: list[bytes], text: str) -> None:
         raise FrameError(text)
 
 
-def _times(raw: list[bytes]) -> list[int] | None:
-    """Nanoseconds of nine-byte varints; None if there is one that is not nine bytes."""
-    digits = np.frombuffer(b"".join(raw), np.uint8).reshape(-1, _TIME_BYTES)
-    if ((digits >= 0x80) != _GOES_ON).any():
-        return None
-    values: list[int] = ((digits & 0x7F).astype(np.int64) << _SHIFTS).sum(axis=1).tolist()
-    return values
+#: How nearly every frame begins: a source, a time between 1975 and 2262 (nine bytes), a line's length.
+_HEAD = np.dtype(
+    [
+        ("size", ">u4"),
+        ("source", "<u8"),
+        ("time_key", "u1"),
+        ("time_low", "<u8"),
+        ("time_high", "u1"),
+        ("line_key", "u1"),
+        ("length", "u1"),
+        ("length_high", "u1"),
+    ]
+)
+_STDOUT, _STDERR = (int.from_bytes(b"\n\x06" + name, "little") for name in (b"stdout", b"stderr"))
+_MORE = np.uint64(0x8080808080808080)  # the bit of each byte of a number that another follows
+#: Folds seven-bit groups together, two and two: which bits move, how far.
+_FOLDS = tuple(
+    (np.uint64(stays), np.uint64(moves), np.uint64(bits))
+    for stays, moves, bits in (
+        (0x007F007F007F007F, 0x7F007F007F007F00, 1),
+        (0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
+        (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
+    )
+)
 
 
-def _padded(time_ns: int) -> bytes:
-    """Any time below 2^63 as a nine-byte varint."""
-    return bytes((time_ns >> shift & 0x7F) | (0x80 if shift < 56 else 0) for shift in _SHIFTS.tolist())
+class _UsualFrames:
+    """The frames of usual shape in some data, found and taken apart all at once.
+
+    A line has no newline and the source's field begins with one, so few other places have to be looked at.
+    Whether a place is a frame shows only when the frame before ends there: ``run`` says so.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        octets = np.frombuffer(data, np.uint8)
+        room = max(0, len(data) - _HEAD.itemsize + 1)
+        places = np.flatnonzero(octets[4 : 4 + room] == 0x0A)
+        places = places[octets[places + 5] == 0x06]
+        heads = np.ndarray((room,), f"V{_HEAD.itemsize}", data, strides=(1,))[places]
+        head = heads.view(_HEAD)
+        long = head["length"] >= 0x80
+        length = head["length"].astype(np.int64)
+        length[long] += (head["length_high"][long].astype(np.int64) - 1) << 7
+        self._starts = places
+        self._line_starts = places + 24 + long
+        self.ends = places + 4 + head["size"]
+        self.streams = np.where(head["source"] == _STDOUT, int(Stream.STDOUT), int(Stream.STDERR))
+        self.times_ns = _times(head["time_low"], head["time_high"])
+        usual = (
+            ((head["source"] == _STDOUT) | (head["source"] == _STDERR))
+            & (head["time_key"] == 0x10)
+            & (head["time_low"] & _MORE == _MORE)
+            & (head["time_high"] < 0x80)
+            & (head["line_key"] == 0x1A)
+            & (~long | (head["length_high"] < 0x80))
+            & (self._line_starts + length == self.ends)
+            & (self.ends <= len(data))
+        )
+        follows = np.empty(len(places), bool)
+        follows[:-1] = self.ends[:-1] == places[1:]
+        follows[-1:] = False
+        self._strange = np.flatnonzero(~usual)
+        self._last = np.flatnonzero(~(usual & follows))
+
+    def run(self, at: int) -> slice:
+        """The usual frames that begin at ``at`` and follow one another without a gap; empty if there is none."""
+        first = int(np.searchsorted(self._starts, at))
+        if first == len(self._starts) or self._starts[first] != at:
+            return slice(first, first)
+        last = int(self._last[np.searchsorted(self._last, first)])
+        strange = np.searchsorted(self._strange, last)
+        is_strange = strange < len(self._strange) and self._strange[strange] == last
+        return slice(first, last + (not is_strange))
+
+    def lines(self, run: slice) -> list[bytes]:
+        """The lines of a run."""
+        data = self._data
+        starts, ends = self._line_starts[run].tolist(), self.ends[run].tolist()
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _times(low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint8]) -> Column:
+    """Nanoseconds of nine-byte numbers, of which ``low`` has eight bytes."""
+    value = low.astype(np.uint64)
+    for stays, moves, bits in _FOLDS:
+        value = (value & stays) | ((value & moves) >> bits)
+    return (value | (high.astype(np.uint64) << np.uint64(56))).astype(np.int64)
 
 
 def _entry(data: bytes, at: int, end: int) -> tuple[Stream, int, bytes, Partial | None]:

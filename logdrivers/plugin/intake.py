@@ -172,7 +172,7 @@ class Intake:
                 limit = 2 * MAX_FRAME
 
     def _append(self, frames: Frames) -> None:
-        start, end = self._mark, frames.ends[-1]
+        start, end = self._mark, int(frames.ends[-1])
         skip = min(self._skip, len(frames))
         for block, stop in self._maker.make(frames, skip):
             position = self._journal.append(block, Mark(start + stop, 0))

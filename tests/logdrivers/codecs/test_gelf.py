@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file
 from logdrivers.codecs.gelf import MAX_CHUNKS, Datagrams, GelfEncoder, TooLarge, chunk, escape
 from logdrivers.codecs.gelf_decode import ChunkAssembler, GelfError, NulFrames, decode, decompress
+from logdrivers.codecs.json_file_timed import TimedEncoder
 from logdrivers.driver import Info
 
 TIME = 1_795_203_851_793_123_456
@@ -157,9 +159,8 @@ def test_records_of_several_streams_times_and_orders_of_fields() -> None:
 @given(st.lists(st.integers(0, 3_000_000), min_size=1, max_size=20))
 def test_records_that_share_a_millisecond_share_the_rest_of_the_message(steps: list[int]) -> None:
     times = [TIME - TIME % 10**9 + sum(steps[: n + 1]) for n in range(len(steps))]
-    data = json_file.Encoder({"at": "1.5"}).encode_timed(
-        [b"x"] * len(times), [Stream.STDOUT] * len(times), times
-    )
+    streams = np.full(len(times), Stream.STDOUT, np.int64)
+    data = TimedEncoder({"at": "1.5"}).encode([b"x"] * len(times), streams, np.array(times))
     encoder = GelfEncoder(info())
     block = Block(data, Encoding.JSON_FILE, Stream.STDOUT, times[0], times[-1], len(times))
     single = [Block(b"x\n", Encoding.LINES, Stream.STDOUT, time_ns, time_ns, 1) for time_ns in times]

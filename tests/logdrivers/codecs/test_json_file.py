@@ -235,20 +235,3 @@ def test_the_bytes_behind_records_are_counted_without_decoding(texts: list[str])
     data = b"".join(text.replace("\n", "").encode() + b"\n" for text in texts)
     if data:
         assert json_file.source_bytes(Encoder().encode(lines_block(data))) == len(data)
-
-
-@given(
-    st.lists(
-        st.tuples(st.binary(max_size=9), st.sampled_from([1, 2]), st.integers(0, 2**62)),
-        min_size=1,
-        max_size=9,
-    )
-)
-def test_lines_with_a_time_each_are_records_of_blocks_of_one(rows: list[tuple[bytes, int, int]]) -> None:
-    rows = [(text.replace(b"\n", b""), stream, time_ns) for text, stream, time_ns in rows]
-    single = [lines_block(text + b"\n", time_ns, Stream(stream)) for text, stream, time_ns in rows]
-    texts, streams, times = zip(*rows, strict=True)
-    encoder = Encoder({"a": "b"})
-    assert encoder.encode_timed(texts, [Stream(s) for s in streams], times) == b"".join(
-        map(encoder.encode, single)
-    )

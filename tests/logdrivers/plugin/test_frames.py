@@ -26,8 +26,8 @@ def test_a_frame_as_docker_engine_writes_it() -> None:
     entry = b"\n\x06stdout\x10\xc0\xf4\xae\xaf\x90\xcb\xb8\xf5\x18\x1a\x03one"
     frames = decode(len(entry).to_bytes(4, "big") + entry)
     assert frames.lines == [b"one"]
-    assert frames.streams == [Stream.STDOUT]
-    assert encode(Stream.STDOUT, frames.times_ns[0], b"one")[4:] == entry
+    assert frames.streams.tolist() == [Stream.STDOUT]
+    assert encode(Stream.STDOUT, int(frames.times_ns[0]), b"one")[4:] == entry
 
 
 @given(ENTRIES)
@@ -37,11 +37,11 @@ def test_what_is_encoded_is_decoded(entries: list[tuple[Stream, int, bytes, Part
     found = [
         (stream, time_ns, line, frames.partials.get(i))
         for i, (stream, time_ns, line) in enumerate(
-            zip(frames.streams, frames.times_ns, frames.lines, strict=True)
+            zip(frames.streams.tolist(), frames.times_ns.tolist(), frames.lines, strict=True)
         )
     ]
     assert found == entries
-    assert frames.ends == [
+    assert frames.ends.tolist() == [
         len(b"".join(encode(*entry) for entry in entries[: i + 1])) for i in range(len(entries))
     ]
 
@@ -50,7 +50,7 @@ def test_what_is_encoded_is_decoded(entries: list[tuple[Stream, int, bytes, Part
 def test_lines_of_every_length(length: int) -> None:
     frames = decode(encode(Stream.STDERR, T, b"x" * length) + encode(Stream.STDOUT, T + 1, b"next"))
     assert frames.lines == [b"x" * length, b"next"]
-    assert frames.times_ns == [T, T + 1]
+    assert frames.times_ns.tolist() == [T, T + 1]
 
 
 def test_a_stream_cut_anywhere_gives_its_whole_frames() -> None:
@@ -60,13 +60,19 @@ def test_a_stream_cut_anywhere_gives_its_whole_frames() -> None:
         frames = decode(data[:cut])
         whole = sum(1 for i in range(4) if len(b"".join(parts[: i + 1])) <= cut)
         assert len(frames) == whole
-        assert decode(data[(frames.ends or [0])[-1] :]).lines == [b"line %d" % i for i in range(whole, 4)]
+        assert decode(data[(frames.ends.tolist() or [0])[-1] :]).lines == [
+            b"line %d" % i for i in range(whole, 4)
+        ]
 
 
 def test_fields_of_a_later_engine_are_passed_over() -> None:
     entry = b"\n\x06stderr\x10\x05\x1a\x02hi\x30\x07\x3a\x03new\x45\0\0\0\0"
     frames = decode(len(entry).to_bytes(4, "big") + entry)
-    assert (frames.streams, frames.times_ns, frames.lines) == ([Stream.STDERR], [5], [b"hi"])
+    assert (frames.streams.tolist(), frames.times_ns.tolist(), frames.lines) == (
+        [Stream.STDERR],
+        [5],
+        [b"hi"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,15 @@ def test_what_is_no_frame_is_refused_behind_those_that_are(data: bytes) -> None:
     with pytest.raises(FrameError):
         decode(data)
     good = encode(Stream.STDOUT, T, b"good")
-    assert decode(good + data).ends == [len(good)]
+    assert decode(good + data).ends.tolist() == [len(good)]
+
+
+@given(st.lists(st.sampled_from([b"plain", b"", b"\n\x06stdout\x10", b"x" * 200]), max_size=6), st.data())
+def test_lines_that_look_like_frames_are_lines(texts: list[bytes], data: st.DataObject) -> None:
+    lines = [b"".join(data.draw(st.permutations([text, encode(Stream.STDOUT, T, text)]))) for text in texts]
+    frames = decode(b"".join(encode(Stream.STDERR, T, line) for line in lines))
+    assert frames.lines == lines
+    assert frames.streams.tolist() == [Stream.STDERR] * len(lines)
 
 
 @given(st.binary(max_size=300))
