@@ -9,17 +9,15 @@ template and shim with all its threads here. The container's own CPU and the rec
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.engines import FILE_LINES, KINDS, Engine, engines
-from bench.receivers import Receivers, in_own_mounts, receivers
+from bench.receivers import Receivers, in_own_mounts, own_root, receivers
 from bench.table import Row, print_table
 
 __all__ = ["Case", "main", "measure"]
@@ -119,21 +117,17 @@ def main(arguments: Sequence[str]) -> None:
     kinds, runs = args.kind, args.runs
     if args.quick:
         kinds, runs = kinds or ["plain"], 1
-    root = Path(tempfile.mkdtemp(prefix="tb", dir="/tmp"))
     rows = []
-    try:
-        with receivers() as to, engines(root) as pair:
-            for case in cases(to):
-                budgeted = case.kind == "quotes" and case.title == "json-file"
-                if args.driver and case.driver not in args.driver:
-                    continue
-                if kinds and case.kind not in kinds and not (args.quick and budgeted):
-                    continue
-                rows.append(row(pair, case, runs))
-                print(*rows[-1].cells(), sep="  ", file=sys.stderr, flush=True)
-        print_table(rows)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with receivers() as to, own_root() as root, engines(root) as pair:
+        for case in cases(to):
+            budgeted = case.kind == "quotes" and case.title == "json-file"
+            if args.driver and case.driver not in args.driver:
+                continue
+            if kinds and case.kind not in kinds and not (args.quick and budgeted):
+                continue
+            rows.append(row(pair, case, runs))
+            print(*rows[-1].cells(), sep="  ", file=sys.stderr, flush=True)
+    print_table(rows)
 
 
 if __name__ == "__main__":

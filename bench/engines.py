@@ -134,21 +134,29 @@ class Engine:
 
 @contextlib.contextmanager
 def engines(root: Path) -> Iterator[tuple[Engine, Engine]]:
-    """Ours and a private dockerd, both with an image that holds a file of each kind of line."""
+    """Ours and a private dockerd, both with an image that holds a file of each kind of line.
+
+    What either keeps in /run on a host is in ``root / "run"``: mount a tmpfs there, as /run is one.
+    """
+    (root / "run").mkdir(exist_ok=True)
     rootfs = root / "rootfs"
     rootfs.mkdir()
     subprocess.run(["tar", "-x", "-C", str(rootfs)], input=busybox_rootfs(), check=True)
     for kind, line in KINDS.items():
         with (rootfs / kind).open("wb") as file:
             file.writelines(map(line, range(FILE_LINES)))
-    command = [sys.executable, "-P", "-m", "taffrail", "--set", f"paths.run={root}/run", "--set",
+    command = [sys.executable, "-P", "-m", "taffrail", "--set", f"paths.run={root}/run/taffrail", "--set",
                f"paths.state={root}/state", "--set", f"engine.bridge=tb{uuid.uuid4().hex[:8]}"]  # fmt: skip
     ours = Engine(
-        "taffrail", [*command, "engine"], root / "run" / "engine.sock", root, [*command, "down", "-t", "0"]
+        "taffrail",
+        [*command, "engine"],
+        root / "run" / "taffrail" / "engine.sock",
+        root,
+        [*command, "down", "-t", "0"],
     )
     docker = Engine(
         "dockerd",
-        ["dockerd", "--data-root", f"{root}/docker", "--exec-root", f"{root}/exec", "-p", f"{root}/docker.pid",
+        ["dockerd", "--data-root", f"{root}/docker", "--exec-root", f"{root}/run/docker", "-p", f"{root}/docker.pid",
          "-H", f"unix://{root}/docker.sock", "--iptables=false", "--bridge=none"],
         root / "docker.sock",
         root,

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Receivers", "in_own_mounts", "receivers"]
+__all__ = ["Receivers", "in_own_mounts", "own_root", "receivers"]
 
 _JOURNALD = Path("/run/systemd/journal")
 _MARK = "BENCH_OWN_MOUNTS"
@@ -33,6 +35,19 @@ def in_own_mounts(module: str, arguments: Sequence[str]) -> None:
         return
     os.environ[_MARK] = "1"
     os.execvp("unshare", ["unshare", "-m", sys.executable, "-m", module, *arguments])
+
+
+@contextlib.contextmanager
+def own_root() -> Iterator[Path]:
+    """A directory for ``engines``, with a tmpfs for what belongs in /run. Only ``in_own_mounts``."""
+    root = Path(tempfile.mkdtemp(prefix="tb", dir="/tmp"))
+    (root / "run").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "bench", root / "run"], check=True)
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", "-l", root / "run"], check=False)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,12 @@ This is what most hosts have. Counted is every process of the engine, beside doc
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.engines import Engine, engines
-from bench.receivers import Receivers, in_own_mounts, receivers
+from bench.receivers import Receivers, in_own_mounts, own_root, receivers
 from bench.table import Row, print_table
 
 __all__ = ["main"]
@@ -81,21 +78,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--driver", action="append", help="only these")
     args = parser.parse_args(arguments)
     in_own_mounts("bench.trickle", arguments)
-    root = Path(tempfile.mkdtemp(prefix="tb", dir="/tmp"))
     made: list[Row] = []
-    try:
-        with receivers() as to, engines(root) as pair:
-            work = [("json-file, idle", "json-file", list[str](), _IDLE)]
-            work += [(title, driver, options, _WRITES) for title, driver, options in drivers(to)]
-            for title, driver, options, script in work:
-                if args.driver and driver not in args.driver:
-                    continue
-                made += rows(pair, title, driver, options, script, args.containers, args.seconds)
-                for one in made[-2:]:
-                    print(*one.cells(), sep="  ", file=sys.stderr, flush=True)
-        print_table(made)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with receivers() as to, own_root() as root, engines(root) as pair:
+        work = [("json-file, idle", "json-file", list[str](), _IDLE)]
+        work += [(title, driver, options, _WRITES) for title, driver, options in drivers(to)]
+        for title, driver, options, script in work:
+            if args.driver and driver not in args.driver:
+                continue
+            made += rows(pair, title, driver, options, script, args.containers, args.seconds)
+            for one in made[-2:]:
+                print(*one.cells(), sep="  ", file=sys.stderr, flush=True)
+    print_table(made)
 
 
 if __name__ == "__main__":
