@@ -1,7 +1,7 @@
 """The Forward input: what Docker's fluentd driver, Fluentd, Fluent Bit or a fluent-logger sends.
 
 An acknowledgement leaves when the lines are stored, not before. Limits on message size and connections have
-their cause in ``counters.dropped``. The protocol is ``logdrivers/codecs/forward.py``; storing is
+their cause in ``counters.dropped``. The protocol is ``logdrivers/codecs/forward_decode.py``; storing is
 ``collector/inputs/received.py``.
 """
 
@@ -22,7 +22,8 @@ from collector.inputs.intake import Intake, Sources
 from collector.inputs.received import Collator, Delivery, InputCounters, Origin, read_out, render_attributes
 from collector.inputs.sender_connection import SenderConnection, Senders
 from logdrivers.block import Stream
-from logdrivers.codecs.forward import DecodeError, Event, ForwardDecoder, Handshake, Message, ack
+from logdrivers.codecs.forward import ack
+from logdrivers.codecs.forward_decode import DecodeError, Event, ForwardDecoder, Handshake, Message
 
 __all__ = ["ForwardInput", "ForwardLimits"]
 

@@ -1,48 +1,30 @@
-"""Fluentd's Forward protocol v1, both directions: blocks to what Docker's fluentd driver sends, and any mode
-of the protocol to events.
+"""Blocks to Fluentd's Forward protocol v1: what Docker's fluentd driver sends, and packed chunks beside it.
 
-Format: the Forward Protocol Specification v1 of the Fluentd project. Connections, acknowledgement deadlines
-and what becomes of the events are left to ``logdrivers/fluentd.py`` and ``collector/inputs/forward.py``.
+Format: the Forward Protocol Specification v1 of the Fluentd project. The other direction is
+``logdrivers/codecs/forward_decode.py``; connections and acknowledgement deadlines are ``logdrivers/fluentd_sink.py``.
 """
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
 
 import msgpack
-import zstandard
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
 
-from logdrivers.block import Block, Encoding, Partial
-from logdrivers.codecs.json_file import decode
+from logdrivers.block import Block, Encoding, Partial, Stream
+from logdrivers.codecs.json_file_columns import columns
 from logdrivers.driver import Info
 from logdrivers.options import extra_attributes
 
-__all__ = ["DecodeError", "Event", "ForwardDecoder", "ForwardEncoder", "Handshake", "Message", "ack"]
+__all__ = ["ForwardEncoder", "ack"]
 
 _EMPTY_MAP = b"\x80"
 _NS = 1_000_000_000
-_PIECE = 256 << 10
-_IsalError = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
-
-
-class DecodeError(ValueError):
-    """Bytes that are not a Forward message. ``cause`` is the label of the counter."""
-
-    def __init__(self, cause: str, detail: str) -> None:
-        super().__init__(f"{cause}: {detail}")
-        self.cause = cause
-
-
-# --- encoding ----------------------------------------------------------------------------------------
-
-
-def _string(data: bytes) -> bytes:
-    return _string_header(len(data)) + data
+_GZIP = 31  #: zlib's window bits for a gzip file
+#: An EventTime as fixext8: seconds, of which it has 32 bits, and nanoseconds.
+_EVENT_TIME = struct.Struct(">BBII").pack
+_EVENT_TIME_WRAPS = _NS << 32
 
 
 def _string_header(length: int) -> bytes:
@@ -53,6 +35,29 @@ def _string_header(length: int) -> bytes:
     if length < 1 << 16:
         return struct.pack(">BH", 0xDA, length)
     return struct.pack(">BI", 0xDB, length)
+
+
+#: Headers of short strings, by length: most lines find theirs here.
+_HEADERS = tuple(_string_header(length) for length in range(4096))
+
+
+def _string(data: bytes) -> bytes:
+    length = len(data)
+    return (_HEADERS[length] if length < 4096 else _string_header(length)) + data
+
+
+def _texts(block: Block) -> list[bytes]:
+    """The texts of a block that is no json-file, packed."""
+    if block.partial is not None:
+        return [_string(block.data)]
+    if block.encoding is Encoding.MESSAGE:
+        return [_string(block.data[:-1])]
+    lines = block.data.split(b"\n")
+    lines.pop()  # what follows the last newline: nothing
+    try:
+        return [_HEADERS[len(line)] + line for line in lines]
+    except IndexError:
+        return [_string(line) for line in lines]
 
 
 def _map_header(length: int) -> bytes:
@@ -67,10 +72,6 @@ def _integer(value: int) -> bytes:
         if -(1 << bits) <= value < 1 << bits:
             return struct.pack(">B" + form, code, value)
     raise OverflowError(f"{value} does not fit into an int64")
-
-
-#: Headers of short strings, by length: most lines find theirs here.
-_HEADERS = tuple(_string_header(length) for length in range(4096))
 
 
 class ForwardEncoder:
@@ -90,50 +91,74 @@ class ForwardEncoder:
 
     def messages(self, block: Block) -> bytes:
         """One message per line, ``[tag, time, record, {}]``, as Docker's driver sends them."""
-        head = b"\x94" + self._tag
-        return b"".join(self._entries(block, head, _EMPTY_MAP))
+        return self._entries(block, b"\x94" + self._tag, _EMPTY_MAP)
 
-    def packed(self, block: Block, chunk: str) -> bytes:
-        """One PackedForward message for the whole block, to be acknowledged with ``chunk`` (base64)."""
-        entries = b"".join(self._entries(block, b"\x92", b""))
-        option = msgpack.packb({"chunk": chunk, "size": block.lines})
-        return b"".join((b"\x93", self._tag, struct.pack(">BI", 0xC6, len(entries)), entries, option))
+    def acknowledged(self, block: Block, chunks: Sequence[str]) -> list[bytes]:
+        """The same, each asking for an acknowledgement, as Docker's driver does: ``chunks`` has an id for each."""
+        entries = self._each(block, b"\x94" + self._tag)
+        if len(entries) != len(chunks):
+            raise ValueError(f"{len(chunks)} chunk ids for {len(entries)} lines")
+        return [
+            entry + b"\x81\xa5chunk" + _string(chunk.encode())
+            for entry, chunk in zip(entries, chunks, strict=True)
+        ]
 
-    def _entries(self, block: Block, head: bytes, tail: bytes) -> Iterator[bytes]:
+    def packed(self, block: Block, chunk: str = "", *, compressed: bool = False) -> bytes:
+        """One PackedForward message for the whole block, to be acknowledged with ``chunk`` (base64) if there is one.
+
+        ``compressed`` makes it CompressedPackedForward: gzip, by isal, which takes a tenth of zlib's time for
+        the same size.
+        """
+        entries = self._entries(block, b"\x92", b"")
+        option: dict[str, object] = {"chunk": chunk} if chunk else {}
+        option["size"] = block.lines
+        if compressed:
+            option["compressed"] = "gzip"
+            entries = isal_zlib.compress(entries, 1, _GZIP)
+        head = struct.pack(">BI", 0xC6, len(entries))
+        return b"".join((b"\x93", self._tag, head, entries, msgpack.packb(option)))
+
+    def _entries(self, block: Block, head: bytes, tail: bytes) -> bytes:
+        """Every line between ``head`` and ``tail``."""
         if block.encoding is Encoding.JSON_FILE:
-            yield from self._json_entries(block, head, tail)
-            return
-        head += self._time(block.first_ns) + self._record(block.stream.text, block.partial)
-        if block.partial is not None:
-            yield head + _string(block.data) + tail
-            return
-        if block.encoding is Encoding.MESSAGE:
-            yield head + _string(block.data[:-1]) + tail
-            return
-        lines = block.data.split(b"\n")
-        lines.pop()  # what follows the last newline: nothing
-        if not lines:
-            return
-        try:
-            packed = [_HEADERS[len(line)] + line for line in lines]
-        except IndexError:
-            packed = [_string(line) for line in lines]
-        yield head
-        yield (tail + head).join(packed)
-        yield tail
+            lines, before = self._each(block, head), b""
+        else:  # what stands before the text is the same for all
+            lines, before = _texts(block), head + self._before(block)
+        return before + (tail + before).join(lines) + tail if lines else b""
 
-    def _json_entries(self, block: Block, head: bytes, tail: bytes) -> Iterator[bytes]:
-        for time_ns, stream, log, _ in decode(block.data):
+    def _each(self, block: Block, head: bytes) -> list[bytes]:
+        """Every line behind ``head``, one by one."""
+        if block.encoding is Encoding.JSON_FILE:
+            return self._json_each(block, head)
+        head += self._before(block)
+        return [head + text for text in _texts(block)]
+
+    def _json_each(self, block: Block, head: bytes) -> list[bytes]:
+        times_ns, streams, logs = columns(block.data)
+        entries: list[bytes] = []
+        before, record = (Stream.MIXED, True), b""
+        for time, stream, log in zip(self._times(times_ns), streams, logs, strict=True):
             # json-file keeps neither id nor ordinal of a piece: only that the line goes on.
-            more = {} if log.endswith(b"\n") else {"partial_message": "true"}
-            fields = self._record(stream.text, None, more)
-            yield head + self._time(time_ns) + fields + _string(log.removesuffix(b"\n")) + tail
+            whole = log[-1:] == b"\n"
+            text = log[:-1] if whole else log
+            if not record or (stream, whole) != before:
+                before = stream, whole
+                record = self._record(stream.text, None, {} if whole else {"partial_message": "true"})
+            entries.append(head + time + record + _string(text))
+        return entries
 
-    def _time(self, time_ns: int) -> bytes:
-        seconds, rest = divmod(time_ns, _NS)
+    def _before(self, block: Block) -> bytes:
+        """Time and record up to the text, the same for all lines of a block."""
+        (time,) = self._times((block.first_ns,))
+        return time + self._record(block.stream.text, block.partial)
+
+    def _times(self, times_ns: Sequence[int]) -> list[bytes]:
+        """Each as an EventTime, or as an integer of seconds."""
         if self._sub_second:
-            return struct.pack(">BBII", 0xD7, 0, seconds & 0xFFFFFFFF, rest)
-        return _integer(seconds)
+            return [_EVENT_TIME(0xD7, 0, *divmod(time_ns % _EVENT_TIME_WRAPS, _NS)) for time_ns in times_ns]
+        seconds = [time_ns // _NS for time_ns in times_ns]
+        packed = {second: _integer(second) for second in set(seconds)}
+        return [packed[second] for second in seconds]
 
     def _record(self, source: str, partial: Partial | None, more: Mapping[str, str] | None = None) -> bytes:
         """The record up to the header of the line itself."""
@@ -155,244 +180,3 @@ class ForwardEncoder:
 def ack(chunk: str | bytes) -> bytes:
     """The answer to a message with this ``chunk``: ``{"ack": chunk}``."""
     return b"\x81\xa3ack" + _string(chunk.encode() if isinstance(chunk, str) else chunk)
-
-
-# --- decoding ----------------------------------------------------------------------------------------
-
-
-class EventTime(int):
-    """Nanoseconds since the epoch, told apart from a plain integer, which counts seconds."""
-
-
-#: Keys and text as they came: bytes from MessagePack, str from JSON.
-Record = Mapping[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event. Strings of a MessagePack record are bytes, of a JSON record str."""
-
-    time_ns: int | None  #: None where the message has no usable time
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of any mode with its events. ``chunk`` asks for an acknowledgement."""
-
-    tag: str
-    events: Sequence[Event]
-    chunk: bytes | None = None
-    malformed: int = 0  #: entries that were not ``[time, record]``
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """A HELO, PING or PONG."""
-
-    kind: str
-    fields: Sequence[Any]
-
-
-class ForwardDecoder:
-    """One connection's stream to messages; modes may alternate.
-
-    Holds at most ``max_message_bytes`` of an incomplete message, and unpacks no compressed message beyond
-    that. Raises DecodeError (cause ``malformed`` or ``message_too_large``), after which the stream is lost.
-    """
-
-    def __init__(self, max_message_bytes: int = 16 << 20) -> None:
-        self._limit = max_message_bytes
-        self._unpacker = _unpacker(max_message_bytes + _PIECE)
-        self._json: _JsonStream | None = None
-        self._started = False
-        self._fed = self._taken = 0
-
-    def feed(self, data: bytes) -> Iterator[Message | Handshake]:
-        """The messages completed by ``data``. To be exhausted before the next call."""
-        if not self._started and data:
-            self._started = True
-            # As in fluentd: '[' and '{' would be lone small integers in MessagePack.
-            if data[:1] in (b"[", b"{"):
-                self._json = _JsonStream(self._limit)
-        try:
-            if self._json is not None:
-                for value in self._json.feed(data):
-                    yield self._message(value)
-                return
-            yield from self._unpack(data)
-        except (msgpack.BufferFull, OverflowError) as error:
-            raise DecodeError("message_too_large", f"more than {self._limit} bytes: {error}") from error
-        except DecodeError:
-            raise
-        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-            raise DecodeError("malformed", f"not a Forward message: {error}") from error
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of an incomplete message held."""
-        if self._json is not None:
-            return len(self._json.buffer)
-        return self._fed - self._taken
-
-    def _unpack(self, data: bytes) -> Iterator[Message | Handshake]:
-        # The unpacker's own limit counts what it has not handed out yet: feed it in small pieces.
-        for start in range(0, len(data), _PIECE):
-            piece = data[start : start + _PIECE]
-            self._unpacker.feed(piece)
-            self._fed += len(piece)
-            for value in self._unpacker:
-                # Asked for now: later it counts what has been read of the next one, too.
-                before, self._taken = self._taken, self._unpacker.tell()
-                if self._taken - before > self._limit:
-                    raise OverflowError(f"a message of {self._taken - before}")
-                yield self._message(value)
-
-    def _message(self, value: Any) -> Message | Handshake:
-        if not isinstance(value, list) or len(value) < 2:
-            raise DecodeError("malformed", f"expected [tag, …], got {_shown(value)}")
-        tag = _text(value[0])
-        if tag in ("HELO", "PING", "PONG") and (len(value) >= 5 or tag == "HELO"):
-            return Handshake(tag, value[1:])
-        second = value[1]
-        if isinstance(second, list):
-            return self._bulk(tag, second, _option(value, 2))
-        if isinstance(second, bytes | str):
-            option = _option(value, 2)
-            packed = second if isinstance(second, bytes) else second.encode()
-            return self._bulk(tag, self._packed(packed, option), option)
-        if len(value) < 3 or not isinstance(value[2], dict):
-            raise DecodeError("malformed", f"expected [tag, time, record], got {_shown(value)}")
-        return Message(tag, (Event(_time_ns(second), value[2]),), _chunk(_option(value, 3)))
-
-    def _packed(self, data: bytes, option: Record) -> Iterator[Any]:
-        compressed = _text(option.get(b"compressed", option.get("compressed", b"text")))
-        if compressed == "gzip":
-            data = _gunzip(data, self._limit)
-        elif compressed == "zstd":
-            data = _unzstd(data, self._limit)
-        elif compressed != "text":
-            raise DecodeError("malformed", f"compressed {compressed!r}, expected gzip, zstd or text")
-        unpacker = _unpacker(max(len(data), 1))
-        unpacker.feed(data)
-        end = 0
-        for entry in unpacker:
-            end = unpacker.tell()
-            yield entry
-        if end != len(data):
-            raise DecodeError("malformed", f"entries end in the middle of one, at byte {end} of {len(data)}")
-
-    def _bulk(self, tag: str, entries: Iterator[Any] | list[Any], option: Record) -> Message:
-        events: list[Event] = []
-        malformed = 0
-        for entry in entries:
-            if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], dict):
-                events.append(Event(_time_ns(entry[0]), entry[1]))
-            else:
-                malformed += 1
-        return Message(tag, events, _chunk(option), malformed)
-
-
-class _JsonStream:
-    """Concatenated JSON texts, as fluentd takes them beside MessagePack."""
-
-    def __init__(self, limit: int) -> None:
-        self.buffer = b""
-        self._limit = limit
-        self._decoder = json.JSONDecoder()
-
-    def feed(self, data: bytes) -> Iterator[Any]:
-        """The texts completed by ``data``."""
-        self.buffer += data
-        while b"]" in self.buffer:
-            # One character per byte: the structure of JSON is ASCII, so ends are found at byte offsets.
-            text = self.buffer.decode("latin-1")
-            start = len(text) - len(text.lstrip(" \t\r\n"))
-            try:
-                end = self._decoder.raw_decode(text, start)[1]
-            except ValueError:
-                break
-            value = self.buffer[start:end]
-            self.buffer = self.buffer[end:]
-            yield json.loads(value.decode("utf-8", "replace"))
-        if len(self.buffer) > self._limit:
-            raise DecodeError("message_too_large", f"more than {self._limit} bytes of JSON")
-
-
-def _unpacker(limit: int) -> msgpack.Unpacker:
-    return msgpack.Unpacker(
-        raw=True, strict_map_key=False, max_buffer_size=limit, ext_hook=_extension, timestamp=0
-    )
-
-
-def _extension(code: int, data: bytes) -> object:
-    if code == 0 and len(data) == 8:
-        seconds, rest = struct.unpack(">II", data)
-        return EventTime(seconds * _NS + rest)
-    return msgpack.ExtType(code, data)
-
-
-def _gunzip(data: bytes, limit: int) -> bytes:
-    """All members of a gzip file; OverflowError beyond ``limit`` bytes."""
-    out: list[bytes] = []
-    size = 0
-    while data:
-        member = isal_zlib.decompressobj(31)
-        try:
-            piece = member.decompress(data, limit - size + 1)
-        except _IsalError as error:
-            raise DecodeError("malformed", f"entries are not gzip: {error}") from error
-        size += len(piece)
-        if size > limit:
-            raise OverflowError(f"gzip entries unpack to more than {limit} bytes")
-        if not member.eof:
-            raise DecodeError("malformed", "gzip entries are cut off")
-        out.append(piece)
-        data = member.unused_data
-    return b"".join(out)
-
-
-def _unzstd(data: bytes, limit: int) -> bytes:
-    try:
-        unpacked = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(limit + 1)
-    except zstandard.ZstdError as error:
-        raise DecodeError("malformed", f"entries are not zstd: {error}") from error
-    if len(unpacked) > limit:
-        raise OverflowError(f"zstd entries unpack to more than {limit} bytes")
-    return unpacked
-
-
-def _option(value: list[Any], at: int) -> Record:
-    option = value[at] if len(value) > at else None
-    return option if isinstance(option, dict) else {}
-
-
-def _chunk(option: Record) -> bytes | None:
-    chunk = option.get(b"chunk", option.get("chunk"))
-    if isinstance(chunk, str):
-        return chunk.encode("utf-8", "replace")
-    return chunk if isinstance(chunk, bytes) else None
-
-
-def _time_ns(value: Any) -> int | None:
-    """Nanoseconds of an EventTime, of whole or fractional seconds, or of a MessagePack timestamp."""
-    if isinstance(value, EventTime):
-        return int(value)
-    if isinstance(value, msgpack.Timestamp):
-        return int(value.to_unix_nano())
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 33:
-        return None
-    return value * _NS if isinstance(value, int) else round(value * 1_000_000) * 1000
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, str):
-        return value
-    raise DecodeError("malformed", f"expected a string, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

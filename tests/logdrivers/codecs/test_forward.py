@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file
-from logdrivers.codecs.forward import (
-    DecodeError,
-    Event,
-    ForwardDecoder,
-    ForwardEncoder,
-    Handshake,
-    Message,
-    ack,
-)
+from logdrivers.codecs.forward import ForwardEncoder, ack
+from logdrivers.codecs.forward_decode import DecodeError, Event, ForwardDecoder, Handshake, Message
 from logdrivers.driver import Info
 from logdrivers.tag import render_tag
 
