@@ -17,11 +17,12 @@ from typing import Any
 import msgpack
 import pytest
 
-from logdrivers import fluentd
+from logdrivers import fluentd_sink
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs.forward import ack
 from logdrivers.driver import Info, OptionError, Sink, SinkDown
-from logdrivers.fluentd import FluentdDriver, parse_address
+from logdrivers.fluentd import FluentdDriver
+from logdrivers.fluentd_options import parse_address
 
 
 @pytest.mark.parametrize(
@@ -349,5 +350,5 @@ def test_a_closed_connection_is_noticed_before_the_next_batch(tcp: socket.socket
 
 
 def test_deadlines_are_there_without_options() -> None:
-    assert fluentd._WRITE_SECONDS > 0
-    assert fluentd._READ_SECONDS > 0
+    assert fluentd_sink.WRITE_SECONDS > 0
+    assert fluentd_sink.READ_SECONDS > 0
