@@ -3,7 +3,8 @@
 The journal is the queue. A cursor beside it moves when the sink has taken a batch, and survives kill -9;
 what the writer has just appended is also handed over in memory, so a sink that keeps up costs no reading.
 Always: written = delivered + held + the sum of dropped, in lines. A sink that is down costs nothing but
-room in the journal; when retention has to take lines it had not sent, they are dropped as ``journal_full``.
+room in the journal; when retention has to take lines it had not sent, they are dropped by its cause, and a
+marker message, which is in none of these numbers, stands in their place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from logdrivers.driver import EMPTY_LINE, Rejected, Sink, SinkDown
+from logdrivers.gaps import lost_by_cause, marker
 from logdrivers.journal import Entry, JournalReader, Position
+from logdrivers.journal_files import journal_directory
+from logdrivers.reader_cursors import DELIVERY, ReaderCursor
 from logdrivers.statefile import StateFile, read_state
 
 __all__ = ["STATE_NAME", "Counters", "Delivery", "read_counters"]
@@ -32,9 +36,10 @@ _BATCH_BYTES = 1 << 20
 _MEMORY_BYTES = 4 << 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _IDLE_SECONDS = 30.0
-#: segment, offset, line of the cursor; written, delivered; sink up; last error; eight causes with their counts.
-_CAUSES = 8
-_FIELDS = "5QB119s" + "24sQ" * _CAUSES
+#: segment, offset, line of the cursor; written, delivered; sink up; last error; causes with their counts; causes
+#: with how many of their lines no marker has told of.
+_CAUSES, _UNMARKED = 12, 3
+_FIELDS = "5QB119s" + "24sQ" * (_CAUSES + _UNMARKED)
 _OTHER = "other"
 
 
@@ -65,26 +70,25 @@ class _State:
     dropped: dict[str, int] = field(default_factory=dict)
     up: bool = True
     error: str = ""
+    unmarked: dict[str, int] = field(default_factory=dict)  #: of the dropped: what the sink is to be told
 
     @classmethod
     def parse(cls, values: Sequence[object]) -> _State:
         segment, offset, line, written, delivered, up, error, *causes = values
         assert isinstance(segment, int) and isinstance(offset, int) and isinstance(error, bytes)  # noqa: PT018
         assert isinstance(line, int) and isinstance(written, int) and isinstance(delivered, int)  # noqa: PT018
-        dropped = {}
-        for name, count in zip(causes[::2], causes[1::2], strict=True):
-            assert isinstance(name, bytes) and isinstance(count, int)  # noqa: PT018
-            if count:
-                dropped[name.rstrip(b"\0").decode()] = count
+        pairs = list(zip(causes[::2], causes[1::2], strict=True))
+        dropped, unmarked = _counts(pairs[:_CAUSES]), _counts(pairs[_CAUSES:])
         position = Position(segment, offset) if segment else None
         text = error.rstrip(b"\0").decode("utf-8", "ignore")
-        return cls(position, line, written, delivered, dropped, bool(up), text)
+        return cls(position, line, written, delivered, dropped, bool(up), text, unmarked)
 
     def values(self) -> tuple[object, ...]:
         causes: list[object] = []
-        for name, count in self.dropped.items():
-            causes += [name.encode()[:24], count]
-        causes += [b"", 0] * (_CAUSES - len(self.dropped))
+        for counts, room in ((self.dropped, _CAUSES), (self.unmarked, _UNMARKED)):
+            for name, count in counts.items():
+                causes += [name.encode()[:24], count]
+            causes += [b"", 0] * (room - len(counts))
         segment, offset = self.position or (0, 0)
         error = self.error.encode()[:119]
         return (segment, offset, self.line, self.written, self.delivered, self.up, error, *causes)
@@ -95,8 +99,26 @@ class _State:
             cause = _OTHER
         self.dropped[cause] = self.dropped.get(cause, 0) + lines
 
+    def lose(self, cause: str, lines: int) -> None:
+        """Count lines behind the cursor that are gone, and remember to tell the sink."""
+        self.drop(cause, lines)
+        if cause not in self.unmarked and len(self.unmarked) >= _UNMARKED:
+            cause = next(iter(self.unmarked))
+        self.unmarked[cause] = self.unmarked.get(cause, 0) + lines
+        self.line += lines
+        self.written = max(self.written, self.line)
+
     def counters(self) -> Counters:
         return Counters(self.written, self.delivered, dict(self.dropped), self.up, self.error)
+
+
+def _counts(pairs: Sequence[tuple[object, object]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in pairs:
+        assert isinstance(name, bytes) and isinstance(count, int)  # noqa: PT018
+        if count:
+            found[name.rstrip(b"\0").decode()] = count
+    return found
 
 
 def read_counters(path: Path) -> Counters | None:
@@ -112,15 +134,28 @@ def _end_line(entry: Entry) -> int:
     return entry.first_line + entry.block.lines
 
 
+def _up_to_gap(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries before the first missing line."""
+    for place in range(1, len(entries)):
+        if entries[place].first_line > _end_line(entries[place - 1]):
+            return list(entries[:place])
+    return list(entries)
+
+
 class Delivery:
     """One journal to one sink, in a thread of its own. ``name`` stands in log messages and the thread's name."""
 
     def __init__(self, reader: JournalReader, sink: Sink, state: Path, name: str) -> None:
-        """Raises OSError or ValueError if the state file cannot be used."""
+        """Raises OSError or ValueError if the state file cannot be used.
+
+        A journal of segments beside the state file holds what this delivery has not taken.
+        """
         self._reader, self._sink, self._name = reader, sink, name
         self._file = StateFile(state, _FIELDS)
         self._state = _State() if self._file.values is None else _State.parse(self._file.values)
-        self._state.written = max(self._state.written, reader.end_line())
+        journal = journal_directory(state.parent)
+        self._cursor = ReaderCursor(journal, DELIVERY) if journal.is_dir() else None
+        self._find_place()
         self._offered: deque[Entry] = deque()
         self._offered_bytes = 0
         self._ahead = self._state.line  # the line behind what is being sent
@@ -129,6 +164,21 @@ class Delivery:
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"delivery {name}", daemon=True)
         self._save()
+
+    def _find_place(self) -> None:
+        """Compare the state with the journal, of which a power cut may have taken the end."""
+        state, end, end_line = self._state, self._reader.end(), self._reader.end_line()
+        if state.position is not None and state.position > end and state.line > end_line:
+            log.error("the journal of %s lacks its last %d lines: the sink has them", self._name,
+                      state.line - end_line)  # fmt: skip
+            state.delivered = max(0, state.delivered - (state.line - end_line))
+            state.position, state.line, state.written = end, end_line, end_line
+        state.written = max(state.written, end_line)
+        self._move_cursor()
+
+    def _move_cursor(self) -> None:
+        if self._cursor is not None and self._state.position is not None:
+            self._cursor.move(self._state.position, self._state.line)
 
     def start(self) -> None:
         """Begin where the cursor is."""
@@ -176,6 +226,8 @@ class Delivery:
             log.warning("delivery to %s did not end: its sink ignores its deadline", self._name)
             return
         self._file.close()
+        if self._cursor is not None:
+            self._cursor.close()
         self._reader.close()
 
     # --- the thread ----------------------------------------------------------------------------------
@@ -186,8 +238,11 @@ class Delivery:
             try:
                 entries = self._next()
                 if entries:
+                    self._mark(entries[0].block.first_ns)
                     self._send(entries)
                     pause = _FIRST_PAUSE
+                elif self._all_lost():
+                    self._mark(time.time_ns())
                 elif self._idle():
                     return
             except SinkDown as error:
@@ -216,14 +271,27 @@ class Delivery:
             position = self._state.position
         if not look:
             return []
-        batch = self._reader.read(position or self._reader.first(), _BATCH_BYTES)
-        entries = list(batch.entries)
+        entries = self._read(position)
+        if not entries:
+            # What is written by now and not found after that has been removed, and nothing follows it.
+            end_line = self._reader.end_line()
+            entries = self._read(position)
+            if not entries and end_line > self._state.line:
+                self._lost(end_line)
         if entries and entries[0].first_line > self._state.line:
-            self._lost(entries[0].first_line - self._state.line)
+            self._lost(entries[0].first_line)
         if entries:
             with self._changed:
                 self._ahead = _end_line(entries[-1])
         return entries
+
+    def _read(self, position: Position | None) -> list[Entry]:
+        return _up_to_gap(self._reader.read(position or self._reader.first(), _BATCH_BYTES).entries)
+
+    def _all_lost(self) -> bool:
+        """Whether nothing follows lines that were lost, and the sink has not been told."""
+        with self._changed:
+            return bool(self._state.unmarked) and self._state.line >= self._state.written
 
     def _take_offered(self) -> list[Entry]:
         entries: list[Entry] = []
@@ -259,6 +327,19 @@ class Delivery:
             state.written = max(state.written, state.line)
             state.up, state.error = True, ""
             self._save()
+            self._move_cursor()
+
+    def _mark(self, time_ns: int) -> None:
+        """Tell the sink of what it will not get. The markers are by themselves, so that each goes out once."""
+        for cause, lines in tuple(self._state.unmarked.items()):
+            try:
+                self._sink.send([marker(cause, lines, time_ns)])
+            except Rejected as refusal:
+                log.warning("%s refused to be told of %d lines lost: %s", self._name, lines, refusal)
+            with self._changed:
+                del self._state.unmarked[cause]
+                self._state.up, self._state.error = True, ""
+                self._save()
 
     def _refused(self, refusal: Rejected, lines: int) -> int:
         """Count what the sink will never take of so many lines; how many they are."""
@@ -273,12 +354,13 @@ class Delivery:
                 self._state.drop(cause, dropped)
         return lines - left
 
-    def _lost(self, lines: int) -> None:
-        log.error("%d lines for %s were removed from the journal before it took them", lines, self._name)
-        with self._changed:
-            self._state.drop("journal_full", lines)
-            self._state.line += lines
-            self._save()
+    def _lost(self, end_line: int) -> None:
+        """The lines from the cursor's to ``end_line`` are not in the journal."""
+        for cause, lines in lost_by_cause(self._reader, self._state.line, end_line).items():
+            log.error("%d lines for %s are not in the journal any more: %s", lines, self._name, cause)
+            with self._changed:
+                self._state.lose(cause, lines)
+                self._save()
 
     def _failed(self, text: str) -> None:
         with self._changed:

@@ -12,13 +12,13 @@ what a kill cannot take; a power cut may take the last seconds, and then a torn 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from logdrivers.block import Block, Stream
 
-__all__ = ["Batch", "Entry", "Journal", "JournalReader", "Mark", "Position", "Resume"]
+__all__ = ["Batch", "Entry", "Journal", "JournalReader", "KnowsLosses", "Mark", "Position", "Resume"]
 
 
 class Position(NamedTuple):
@@ -115,3 +115,11 @@ class JournalReader(Protocol):
 
     def close(self) -> None:
         """Close the files."""
+
+
+@runtime_checkable
+class KnowsLosses(Protocol):
+    """What a JournalReader offers besides, if its journal remembers why lines are missing."""
+
+    def losses(self, first_line: int, end_line: int) -> Mapping[str, int]:
+        """How many of the missing lines ``[first_line, end_line)`` went for which cause."""

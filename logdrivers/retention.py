@@ -130,7 +130,11 @@ def trim_host(journals: Iterable[Path], most_bytes: int, other_bytes: int = 0) -
     if before <= most_bytes:
         return Trimmed(before)
     read = _take(sizes, before - most_bytes, unread=False)
-    lost = _take(sizes, total - read - most_bytes, unread=True) if total - read > most_bytes else 0
+    lost = 0
+    if total - read > most_bytes:
+        lost = _take(sizes, total - read - most_bytes, unread=True)
+        log.error("the journals of this host took %d bytes, over %d: %d bytes of unread lines are dropped",
+                  total, most_bytes, lost)  # fmt: skip
     return Trimmed(before, read + lost, lost)
 
 
@@ -178,7 +182,6 @@ def _take_one(journal: Path, *, unread: bool) -> int:
             return segments.remove_oldest(JOURNAL_FULL)
         if not unread:
             return 0
-        log.error("journal %s gives up unread lines: all journals together are over their limit", journal)
         return segments.remove_oldest(HOST_BUDGET)
 
 
