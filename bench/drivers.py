@@ -76,9 +76,10 @@ def cases(to: Receivers) -> list[Case]:
     return made
 
 
-def measure(engine: Engine, case: Case, lines: int) -> float:
-    """Microseconds of the engine's CPU per line."""
+def measure(engine: Engine, case: Case, lines: int, to: Receivers) -> float:
+    """Microseconds of the engine's CPU per line. Raises RuntimeError if the receiver did not get all of them."""
     times = max(1, lines // FILE_LINES)
+    lines = times * FILE_LINES
     name = engine.run(
         case.driver,
         case.options,
@@ -87,19 +88,36 @@ def measure(engine: Engine, case: Case, lines: int) -> float:
     )
     try:
         pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", name))
+        datagrams, size = to.taken()
         before = engine.settle()
         Path(f"/proc/{pid}/root/go").touch()
         while not Path(f"/proc/{pid}/root/done").exists():
             time.sleep(0.05)
-        return (engine.settle() - before) / (times * FILE_LINES) * 1e6
+        spent = engine.settle() - before
+        _check(engine, case, lines, to.taken()[0] - datagrams, to.taken()[1] - size)
+        return spent / lines * 1e6
     finally:
         engine.docker("rm", "-f", name)
 
 
-def row(pair: tuple[Engine, Engine], case: Case, runs: int) -> Row:
+def _check(engine: Engine, case: Case, lines: int, datagrams: int, size: int) -> None:
+    """What was not sent must not count as cheap."""
+    wanted = lines * len(KINDS[case.kind](0))
+    if "tcp" in case.title or case.driver == "fluentd":
+        if size < wanted:
+            raise RuntimeError(f"{engine.name}, {case.title}: {size} of at least {wanted} bytes arrived")
+    elif case.driver == "journald" or "udp" in case.title:
+        if case.driver == "journald" and datagrams < lines:
+            raise RuntimeError(f"{engine.name}, {case.title}: {datagrams} of {lines} entries arrived")
+        if datagrams < lines:
+            print(f"{engine.name}, {case.title}: {datagrams} of {lines} datagrams arrived", file=sys.stderr)
+
+
+def row(pair: tuple[Engine, Engine], case: Case, runs: int, to: Receivers) -> Row:
     """Both engines in turns; the median of each."""
     spent = [
-        (measure(pair[0], case, case.lines), measure(pair[1], case, case.peer_lines)) for _ in range(runs)
+        (measure(pair[0], case, case.lines, to), measure(pair[1], case, case.peer_lines, to))
+        for _ in range(runs)
     ]
     ours, theirs = (statistics.median(column) for column in zip(*spent, strict=True))
     return Row(f"{case.title}, {case.kind}", "µs CPU a line", ours, "dockerd", theirs, case.budget(theirs))
@@ -125,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
                 continue
             if kinds and case.kind not in kinds and not (args.quick and budgeted):
                 continue
-            rows.append(row(pair, case, runs))
+            rows.append(row(pair, case, runs, to))
             print(*rows[-1].cells(), sep="  ", file=sys.stderr, flush=True)
     print_table(rows)
 

@@ -7,6 +7,7 @@ journald's socket has a fixed path, so a measurement that wants one runs in a mo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -56,6 +57,12 @@ class Receivers:
 
     udp: str  #: ``udp://HOST:PORT``
     tcp: str  #: ``HOST:PORT``
+    _taken: ctypes.Array[ctypes.c_longlong]
+
+    def taken(self) -> tuple[int, int]:
+        """Datagrams (UDP and journald) and bytes over TCP that arrived so far."""
+        datagrams, size = self._taken
+        return datagrams, size
 
 
 @contextlib.contextmanager
@@ -70,31 +77,37 @@ def receivers() -> Iterator[Receivers]:
             journald = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             journald.bind(str(_JOURNALD / "socket"))
             datagrams.append(journald)
-        child = multiprocessing.get_context("fork").Process(target=_serve, args=(datagrams, tcp), daemon=True)
+        context = multiprocessing.get_context("fork")
+        taken = context.RawArray(ctypes.c_longlong, 2)
+        child = context.Process(target=_serve, args=(datagrams, tcp, taken), daemon=True)
         child.start()
         try:
-            yield Receivers(f"udp://127.0.0.1:{udp.getsockname()[1]}", f"127.0.0.1:{tcp.getsockname()[1]}")
+            yield Receivers(
+                f"udp://127.0.0.1:{udp.getsockname()[1]}", f"127.0.0.1:{tcp.getsockname()[1]}", taken
+            )
         finally:
             child.terminate()
             child.join()
 
 
-def _serve(datagrams: Sequence[socket.socket], tcp: socket.socket) -> None:
+def _serve(
+    datagrams: Sequence[socket.socket], tcp: socket.socket, taken: ctypes.Array[ctypes.c_longlong]
+) -> None:
     for sock in datagrams:
-        threading.Thread(target=_drain, args=(sock, 1 << 16), daemon=True).start()
+        threading.Thread(target=_drain, args=(sock, taken), daemon=True).start()
     while True:
         connection, _ = tcp.accept()
-        threading.Thread(target=_drain_connection, args=(connection,), daemon=True).start()
+        threading.Thread(target=_drain_connection, args=(connection, taken), daemon=True).start()
 
 
-def _drain(sock: socket.socket, size: int) -> None:
-    buffer = bytearray(size)
+def _drain(sock: socket.socket, taken: ctypes.Array[ctypes.c_longlong]) -> None:
+    buffer = bytearray(1 << 16)
     while sock.recv_into(buffer) >= 0:
-        pass
+        taken[0] += 1
 
 
-def _drain_connection(connection: socket.socket) -> None:
+def _drain_connection(connection: socket.socket, taken: ctypes.Array[ctypes.c_longlong]) -> None:
     buffer = bytearray(1 << 20)
     with connection, contextlib.suppress(OSError):
-        while connection.recv_into(buffer):
-            pass
+        while size := connection.recv_into(buffer):
+            taken[1] += size
