@@ -1,65 +1,58 @@
-"""The ``gelf`` log driver: Docker's options, and a sink that sends to a Graylog input over UDP or TCP.
+"""The ``gelf`` log driver: Docker's options, and what of ours is beside them: TLS, HTTP and a rate.
 
-Lines come from the journal, so a sink that is away costs nothing but time. The bytes are made in
-``logdrivers/codecs/gelf.py``; retrying is ``logdrivers/delivery.py``.
+Lines come from the journal, so a sink that is away costs nothing but time. Addresses are
+``logdrivers/gelf_address.py``, sinks ``logdrivers/gelf_sinks.py`` and ``logdrivers/gelf_http.py``.
 """
 
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
-from logdrivers.block import Block
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
-from logdrivers.datagrams import DEFAULT_RATE, Pace, parse_rate
-from logdrivers.dial import Dialer
-from logdrivers.driver import EMPTY_LINE, Info, OptionError, Rejected, Sink, SinkDown
+from logdrivers.datagrams import parse_rate
+from logdrivers.driver import Info, OptionError, Sink
+from logdrivers.gelf_address import GelfAddress, parse_address
+from logdrivers.gelf_http import GelfHttpSink, Posting
+from logdrivers.gelf_sinks import GelfTcpSink, GelfUdpSink
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
-from logdrivers.options import check_known, go_quote
-from logdrivers.stream_sink import FrameSink
+from logdrivers.options import check_known, go_quote, parse_bool
+from logdrivers.tls import Tls, parse_tls, tls_options
 
-__all__ = ["GelfAddress", "GelfDriver", "GelfTcpSink", "GelfUdpSink", "parse_address"]
+__all__ = ["GelfDriver"]
 
-_CONNECT_SECONDS = 10.0
-_WRITE_SECONDS = 10.0
 #: Messages per second, ours beside Docker's options: UDP has no way to say "slower".
 _RATE_OPTION = "gelf-udp-rate"
 _UDP_ONLY = ("gelf-compression-type", "gelf-compression-level")
 _TCP_ONLY = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
-_KNOWN = JOURNALED_OPTIONS | {"gelf-address", _RATE_OPTION, *_UDP_ONLY, *_TCP_ONLY}
-_TRANSPORTS = ("tcp://", "tcp+tls://", "udp://", "unix://", "unixgram://")
-
-
-@dataclass(frozen=True, slots=True)
-class GelfAddress:
-    """Where messages go: ``udp`` or ``tcp``."""
-
-    scheme: str
-    host: str
-    port: int
-
-
-def parse_address(text: str) -> GelfAddress:
-    """The ``gelf-address`` option. Raises OptionError in Docker's words."""
-    if not text:
-        raise OptionError("gelf-address is a required parameter")
-    if not text.startswith(_TRANSPORTS):
-        raise OptionError(f"gelf-address should be in form proto://address, got {text}")
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise OptionError(f"parse {go_quote(text)}: {error}") from None
-    if url.scheme not in ("udp", "tcp"):
-        raise OptionError("gelf: endpoint needs to be TCP or UDP")
-    if port is None:
-        raise OptionError("gelf: please provide gelf-address as proto://host:port")
-    if re.search(r"[\s<>\"]", url.netloc):
-        raise OptionError(f"parse {go_quote(text)}: invalid character in host name")
-    return GelfAddress(url.scheme, url.hostname or "", port)
+_HTTP_ONLY = (
+    "gelf-http-bulk",
+    "gelf-http-compression",
+    "gelf-http-username",
+    "gelf-http-password",
+    "gelf-http-password-file",
+    "gelf-http-header",
+)
+_KNOWN = JOURNALED_OPTIONS | {
+    "gelf-address",
+    _RATE_OPTION,
+    *_UDP_ONLY,
+    *_TCP_ONLY,
+    *_HTTP_ONLY,
+    *tls_options("gelf"),
+}
+#: What a request has anyway, and what says where it ends.
+_OWN_HEADERS = frozenset(
+    {
+        "host",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "expect",
+    }
+)
 
 
 class GelfDriver(JournaledDriver):
@@ -68,7 +61,7 @@ class GelfDriver(JournaledDriver):
     name = "gelf"
 
     def validate(self, options: Mapping[str, str]) -> None:
-        """Refuse what Docker refuses, in its words, and templates and patterns that cannot work."""
+        """Refuse what Docker refuses, in its words, and what cannot work: templates, patterns, certificates."""
         address = parse_address(options.get("gelf-address", ""))
         check_known(self.name, options, _KNOWN)
         for key in _UDP_ONLY:
@@ -78,21 +71,27 @@ class GelfDriver(JournaledDriver):
             if key in options:
                 _check_tcp_option(key, options[key], address)
         _compression(options)
-        _rate(options)
+        parse_rate(_RATE_OPTION, options.get(_RATE_OPTION))
+        _tls(options, address, check_files=True)
+        _posting(options, address).read_password()
         super().validate(options)
 
     def sink(self, info: Info) -> Sink:
         """A sink to ``gelf-address``, not yet connected."""
-        address = parse_address(info.options.get("gelf-address", ""))
+        options = info.options
+        address = parse_address(options.get("gelf-address", ""))
         encoder = GelfEncoder(info)
-        if address.scheme == "tcp":
-            return GelfTcpSink(address, encoder)
-        compression, level = _compression(info.options)
-        return GelfUdpSink(address, encoder, Datagrams(encoder, compression, level), _rate(info.options))
+        if address.http:
+            return GelfHttpSink(address, encoder, _posting(options, address), _tls(options, address))
+        if address.scheme in ("tcp", "tls"):
+            return GelfTcpSink(address, encoder, _tls(options, address))
+        compression, level = _compression(options)
+        rate = parse_rate(_RATE_OPTION, options.get(_RATE_OPTION))
+        return GelfUdpSink(address, encoder, Datagrams(encoder, compression, level), rate)
 
 
 def _check_tcp_option(key: str, value: str, address: GelfAddress) -> None:
-    if address.scheme != "tcp":
+    if address.scheme not in ("tcp", "tls"):
         raise OptionError(f"{go_quote(key)} is only valid for TCP")
     if not re.fullmatch(r"\+?[0-9]+", value):
         raise OptionError(f"{go_quote(key)} must be a positive integer")
@@ -108,63 +107,54 @@ def _compression(options: Mapping[str, str]) -> tuple[str, int]:
     return kind, int(level)
 
 
-def _rate(options: Mapping[str, str]) -> int:
-    return parse_rate(_RATE_OPTION, options.get(_RATE_OPTION))
-
-
 def _unknown_value(key: str, value: str) -> OptionError:
     return OptionError(f"unknown value {go_quote(value)} for log opt {go_quote(key)} for gelf log driver")
 
 
-class GelfTcpSink(FrameSink):
-    """Frames over one connection."""
+def _tls(options: Mapping[str, str], address: GelfAddress, *, check_files: bool = False) -> Tls | None:
+    return parse_tls(
+        "gelf",
+        options,
+        secured=address.secured,
+        addresses="tls:// and https:// addresses",
+        check_files=check_files,
+    )
 
-    def __init__(self, address: GelfAddress, encoder: GelfEncoder) -> None:
-        super().__init__(address.host, address.port, encoder, _CONNECT_SECONDS, _WRITE_SECONDS)
+
+def _posting(options: Mapping[str, str], address: GelfAddress) -> Posting:
+    for key in _HTTP_ONLY:
+        if key in options and not address.http:
+            raise OptionError(f"{go_quote(key)} is only valid for HTTP")
+    compression = options.get("gelf-http-compression", "none")
+    if compression not in ("gzip", "none"):
+        raise _unknown_value("gelf-http-compression", compression)
+    bulk = options.get("gelf-http-bulk", "")
+    try:
+        in_bulk = bool(bulk) and parse_bool(bulk)
+    except OptionError as error:
+        raise OptionError(f"invalid gelf-http-bulk: {error}") from None
+    user, word, file = (
+        options.get(f"gelf-http-{name}", "") for name in ("username", "password", "password-file")
+    )
+    if word and file:
+        raise OptionError('"gelf-http-password" and "gelf-http-password-file" exclude each other')
+    if (word or file) and not user:
+        raise OptionError('a password for HTTP needs "gelf-http-username"')
+    if ":" in user:
+        raise OptionError('"gelf-http-username" cannot have a colon')
+    return Posting(
+        in_bulk, compression == "gzip", user, word, file, _headers(options.get("gelf-http-header", ""))
+    )
 
 
-class GelfUdpSink:
-    """Datagrams in small bursts, below a rate the receiver's buffer can take."""
-
-    def __init__(
-        self, address: GelfAddress, encoder: GelfEncoder, datagrams: Datagrams, rate: int = DEFAULT_RATE
-    ) -> None:
-        self._dialer = Dialer(address.host, address.port, socket.SOCK_DGRAM, _CONNECT_SECONDS)
-        self._encoder = encoder
-        self._datagrams = datagrams
-        self._pace = Pace(rate)
-        self._sock: socket.socket | None = None
-
-    def send(self, blocks: Sequence[Block]) -> None:
-        """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``, ``empty_line``)."""
-        empty, too_large = self._encoder.empty_lines, self._datagrams.too_large
-        datagrams = [datagram for block in blocks for datagram in self._datagrams.encode(block)]
-        if datagrams:
-            self._send(datagrams)
-        Rejected.check(
-            {
-                "too_large": self._datagrams.too_large - too_large,
-                EMPTY_LINE: self._encoder.empty_lines - empty,
-            }
-        )
-
-    def _send(self, datagrams: Sequence[bytes]) -> None:
-        try:
-            if self._sock is not None and self._dialer.moved(self._sock):
-                self.close()
-            if self._sock is None:
-                self._sock = self._dialer.connect()
-                self._sock.setblocking(False)
-            self._pace.send(self._sock, datagrams, _WRITE_SECONDS, str(self._dialer))
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"cannot send to {self._dialer}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Give up the socket at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+def _headers(text: str) -> tuple[tuple[str, str], ...]:
+    """``Name: value``, one on each line."""
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~]*?)[ \t]*", line)
+        if match is None:
+            raise OptionError(f'"gelf-http-header" must be Name: value, got {line}')
+        if match[1].lower() in _OWN_HEADERS:
+            raise OptionError(f'"gelf-http-header" cannot set {match[1]}')
+        found.append((match[1], match[2]))
+    return tuple(found)

@@ -57,8 +57,10 @@ def tls_options(driver: str) -> tuple[str, str, str, str]:
     return head + "ca-cert", head + "cert", head + "key", head + "skip-verify"
 
 
-def parse_tls(driver: str, options: Mapping[str, str], *, secured: bool, addresses: str) -> Tls | None:
-    """What the driver's TLS options say, files read once to check them; None unless ``secured``.
+def parse_tls(
+    driver: str, options: Mapping[str, str], *, secured: bool, addresses: str, check_files: bool = True
+) -> Tls | None:
+    """What the driver's TLS options say, files read once to check them if so asked; None unless ``secured``.
 
     Raises OptionError for an option beside an address without TLS (``addresses`` says which have it), a flag
     that is none, and files that cannot be used.
@@ -75,7 +77,8 @@ def parse_tls(driver: str, options: Mapping[str, str], *, secured: bool, address
         options.get(key, ""),
         bool(options.get(skip_verify)) and _flag(skip_verify, options[skip_verify]),
     )
-    tls.context()
+    if check_files:
+        tls.context()
     return tls
 
 

@@ -20,7 +20,16 @@ from logdrivers.driver import Info
 from logdrivers.options import extra_attributes
 from logdrivers.tag import DEFAULT_TAG, render_tag
 
-__all__ = ["CHUNK_MAGIC", "MAX_CHUNKS", "Datagrams", "GelfEncoder", "TooLarge", "chunk", "escape"]
+__all__ = [
+    "CHUNK_MAGIC",
+    "MAX_CHUNKS",
+    "Compressed",
+    "Datagrams",
+    "GelfEncoder",
+    "TooLarge",
+    "chunk",
+    "escape",
+]
 
 CHUNK_MAGIC = b"\x1e\x0f"
 MAX_CHUNKS = 128
@@ -157,14 +166,14 @@ def _short_tabs(escaped: bytes) -> bytes:
     return escaped.replace(b"\\\\", b"\0").replace(b"\\u0009", b"\\t").replace(b"\0", b"\\\\")
 
 
-# --- datagrams -----------------------------------------------------------------------------------------
+# --- compression and datagrams -------------------------------------------------------------------------
 
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"
 _ZLIB_HEADER = b"\x78\x01"
 
 
-class Datagrams:
-    """Blocks to datagrams: ``gzip``, ``zlib`` or ``none``, level -1 to 9 as for zlib.
+class Compressed:
+    """Blocks to messages each compressed by itself: ``gzip``, ``zlib`` or ``none``, level -1 to 9 as for zlib.
 
     At level 1, Docker's default, a short message costs no compression at all: its deflate stream is a
     stored block with the line and, behind it, the end of the message, compressed once for the whole block.
@@ -175,24 +184,17 @@ class Datagrams:
         self._compression = compression
         self._splice = level == 1 and compression != "none"
         self._compress = _compressor(compression, level)
-        self.too_large = 0  #: messages that needed more than 128 chunks
 
-    def encode(self, block: Block) -> list[bytes]:
-        """The datagrams of a block, in order; what does not fit is left out and counted."""
+    def payloads(self, block: Block) -> list[bytes]:
+        """One per line that has text, in order."""
         out: list[bytes] = []
         for texts, suffix in self._encoder.groups(block):
             if self._splice and max(map(len, texts)) <= _SHORT:
                 self._spliced(out, texts, suffix)
             else:
-                for text in texts:
-                    self._add(out, self._compress(self._encoder.prefix + text + suffix))
+                compress, prefix = self._compress, self._encoder.prefix
+                out += [compress(prefix + text + suffix) for text in texts]
         return out
-
-    def _add(self, out: list[bytes], payload: bytes) -> None:
-        try:
-            out += (payload,) if len(payload) <= _DATAGRAM else chunk(payload)
-        except TooLarge:
-            self.too_large += 1
 
     def _spliced(self, out: list[bytes], texts: Sequence[bytes], suffix: bytes) -> None:
         prefix = self._encoder.prefix
@@ -208,11 +210,28 @@ class Datagrams:
             length = fixed + len(text)
             check = checksum(suffix, checksum(text, start))
             tail = trailer(check, around + len(text)) if gzip else trailer(check)
-            payload = b"".join((header, stored(length, length ^ 0xFFFF), prefix, text, end, tail))
-            if len(payload) <= _DATAGRAM:
-                out.append(payload)
-            else:
-                self._add(out, payload)
+            out.append(b"".join((header, stored(length, length ^ 0xFFFF), prefix, text, end, tail)))
+
+
+class Datagrams:
+    """Blocks to datagrams, compressed as in ``Compressed``: a message each, or its chunks."""
+
+    def __init__(self, encoder: GelfEncoder, compression: str = "gzip", level: int = 1) -> None:
+        self._compressed = Compressed(encoder, compression, level)
+        self.too_large = 0  #: messages that needed more than 128 chunks
+
+    def encode(self, block: Block) -> list[bytes]:
+        """The datagrams of a block, in order; what does not fit is left out and counted."""
+        payloads = self._compressed.payloads(block)
+        if not payloads or max(map(len, payloads)) <= _DATAGRAM:
+            return payloads
+        out: list[bytes] = []
+        for payload in payloads:
+            try:
+                out += (payload,) if len(payload) <= _DATAGRAM else chunk(payload)
+            except TooLarge:
+                self.too_large += 1
+        return out
 
 
 def _compressor(compression: str, level: int) -> Callable[[bytes], bytes]:

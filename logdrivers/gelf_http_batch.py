@@ -1,0 +1,87 @@
+"""Messages on their way to a GELF HTTP input: which of them are taken, refused or still to be sent.
+
+A batch that was interrupted comes again from the journal; what had been settled of it is found again here by
+its bytes, so nothing is posted twice that was answered. Requests and connections are ``logdrivers/gelf_http.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+__all__ = ["Batch", "Run"]
+
+_TAKEN = ""
+
+#: Messages of one request: the first's index, and the index behind the last.
+Run = tuple[int, int]
+
+
+class Batch:
+    """The messages of one ``send``. ``before`` is the batch that was interrupted, if one was."""
+
+    def __init__(self, messages: Sequence[bytes], before: Batch | None = None) -> None:
+        self.messages = messages
+        #: None for a message that is open, ``""`` for one that is taken, else why it is refused.
+        self._outcomes: list[str | None] = [None] * len(messages)
+        self._waiting: deque[Run] = deque()
+        if before is not None:
+            self._recall(before)
+
+    def _recall(self, before: Batch) -> None:
+        for index, (message, then) in enumerate(zip(self.messages, before.messages, strict=False)):
+            if message != then:  # retention has taken lines meanwhile
+                return
+            self._outcomes[index] = before._outcomes[index]
+
+    def plan(self, run_bytes: int) -> None:
+        """Put open messages together to runs of at most so many bytes; 0 is one by one."""
+        self._waiting.clear()
+        start = size = 0
+        outcomes = self._outcomes
+        for index, message in enumerate(self.messages):
+            length = len(message) + 1
+            if outcomes[index] is not None or size + length > run_bytes:
+                if start < index:
+                    self._waiting.append((start, index))
+                start, size = index, 0
+                if outcomes[index] is not None:
+                    start += 1
+                    continue
+            size += length
+        if start < len(self.messages):
+            self._waiting.append((start, len(self.messages)))
+
+    def next(self, count: int, most_bytes: int) -> list[Run]:
+        """The next runs to send: at most so many, and so many bytes beyond the first."""
+        runs: list[Run] = []
+        left = most_bytes
+        while self._waiting and len(runs) < count:
+            start, end = self._waiting[0]
+            left -= sum(map(len, self.messages[start:end]))
+            if runs and left < 0:
+                break
+            runs.append(self._waiting.popleft())
+        return runs
+
+    def again(self, runs: Sequence[Run]) -> None:
+        """These have no answer: they are the next."""
+        self._waiting.extendleft(reversed(runs))
+
+    def take(self, run: Run) -> None:
+        """The server has taken the run."""
+        start, end = run
+        self._outcomes[start:end] = [_TAKEN] * (end - start)
+
+    def refuse(self, run: Run, cause: str) -> None:
+        """The server will not take the run: halves of it are tried, and a message alone counts as refused."""
+        start, end = run
+        if end - start == 1:
+            self._outcomes[start] = cause
+        else:
+            middle = (start + end) // 2
+            self.again([(start, middle), (middle, end)])
+
+    def refused(self) -> Counter[str]:
+        """Messages by why they were refused."""
+        return Counter(outcome for outcome in self._outcomes if outcome)
