@@ -229,13 +229,15 @@ class Tails:
             key, name = f"journal:{container.id}", "journal"
             log_directory = Path(source.directory)
             reader: Callable[[], JournalReader]
+            segments = None
             if source.driver == "local":
                 directory = local_log_path(log_directory).parent
                 reader = functools.partial(local_reader, log_directory, source.options)
             else:
-                directory = journal_directory(log_directory)
+                directory = segments = journal_directory(log_directory)
                 reader = functools.partial(self._open_journal, log_directory)
-            tail = JournalTail(reader, key, self._source(container, name), self._intake, self._block_bytes)
+            origin = self._source(container, name)
+            tail = JournalTail(reader, key, origin, self._intake, self._block_bytes, segments=segments)
         else:
             return None
         watched = _Watched(TailStatus(container, tail.counters), tail, name, directory)
