@@ -115,7 +115,7 @@ def check_options(options: Mapping[str, str]) -> None:
     source = secrets(options, "")
     if source is not None:
         source.read()
-    tls(options, address)
+    tls(options, address, check_files=True)
 
 
 def flag(options: Mapping[str, str], key: str) -> bool:
@@ -158,9 +158,12 @@ def message_mode(options: Mapping[str, str]) -> str:
     return mode
 
 
-def tls(options: Mapping[str, str], address: FluentdAddress) -> Tls | None:
+def tls(options: Mapping[str, str], address: FluentdAddress, *, check_files: bool = False) -> Tls | None:
     """The TLS of a ``tls://`` address; None for others. Raises OptionError."""
-    return parse_tls("fluentd", options, secured=address.scheme == "tls", addresses="tls://")
+    secured = address.scheme == "tls"
+    return parse_tls(
+        "fluentd", options, secured=secured, addresses="tls:// addresses", check_files=check_files
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -24,6 +24,8 @@ def _load(name: str) -> ModuleType:
 elasticsearch = _load("elasticsearch_server").elasticsearch
 v2_guest = _load("qemu_guest").v2_guest
 docker_engine = _load("docker_engine").docker_engine
+fluent_logger = _load("fluent_logger_node").fluent_logger
+_load("line_receiver")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
