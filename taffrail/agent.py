@@ -138,7 +138,7 @@ class Agent:
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
         own.register(delivery_metrics(containers, paths.state / "plugin"))
-        own.register(remainder_metrics(paths.engine_state / "undelivered"))
+        own.register(remainder_metrics(paths.engine_state / "undelivered", paths.state / "plugin"))
 
         app = web.Application()
         routes(app, exposition, sampler, own)

@@ -7,6 +7,7 @@ The drivers' numbers come from the files their shims keep, so they are there whi
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from collector.store import Store
 from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
+from logdrivers.plugin.removal import BUDGET, removed_lines
 from logdrivers.registry import get, names
 from runtime.remainders import dropped_lines, held_lines
 
@@ -195,21 +197,28 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
     return source
 
 
-def remainder_metrics(undelivered: Path) -> Source:
-    """Lines of removed containers: what the engine still delivers, and what its budget took."""
+def remainder_metrics(undelivered: Path, plugins: Path) -> Source:
+    """Lines of removed containers: what our engine and the plugins still deliver, and what was lost of them.
+
+    ``undelivered`` is where our engine keeps their journals, ``plugins`` the plugins' state.
+    """
 
     def source() -> Iterator[Metric]:
+        of_plugins = removed_lines(plugins)
         yield GaugeMetricFamily(
             "taffrail_log_removed_held_lines",
             "Lines of removed containers waiting for their sinks.",
-            value=held_lines(undelivered),
+            value=held_lines(undelivered) + of_plugins.held,
         )
         dropped = CounterMetricFamily(
             "taffrail_log_removed_dropped_lines",
             "Lines of removed containers dropped, by cause.",
             labels=["cause"],
         )
-        dropped.add_metric(["budget"], dropped_lines(undelivered))
+        causes = Counter({BUDGET: dropped_lines(undelivered)})
+        causes.update(of_plugins.dropped)
+        for cause, lines in causes.items():
+            dropped.add_metric([cause], lines)
         yield dropped
 
     return source

@@ -6,14 +6,16 @@ together here. Threads: requests and the pump meet under ``lock``; the delivery 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from logdrivers.attributes import tagged_attributes
-from logdrivers.delivery import STATE_NAME, Delivery, read_counters
+from logdrivers.delivery import STATE_NAME, Counters, Delivery, read_counters
 from logdrivers.driver import OptionError
 from logdrivers.journal import Entry, JournalReader
 from logdrivers.plugin.blocks import BlockMaker
@@ -22,9 +24,12 @@ from logdrivers.plugin.record import ContainerRecord
 from logdrivers.plugin.requests import Wanted
 from logdrivers.registry import get
 
-__all__ = ["PluginContainer"]
+__all__ = ["REMOVED_MARK", "PluginContainer"]
 
 log = logging.getLogger(__name__)
+
+#: A file of this name stands in the directory of a container that its engine has removed.
+REMOVED_MARK = "removed"
 
 
 class PluginContainer:
@@ -40,6 +45,9 @@ class PluginContainer:
         self._delivery: Delivery | None = None
         self._ending = False
         self._followers: set[Callable[[], None]] = set()
+        self.engine = ""  #: the ID of the engine that has it; "" while none has said so
+        self.removed = (self._directory / REMOVED_MARK).exists()  #: whether its engine has removed it
+        self.discarded = False  #: whether its directory is gone and this object is of no more use
         self.fifo = ""  #: what the engine writes to; "" once it has stopped logging
         self.lock = threading.RLock()
 
@@ -79,6 +87,7 @@ class PluginContainer:
                 self._stop_delivery()
                 self._wanted, self._described = wanted, described
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._mark_removed(False)
             self._remember(fifo)
             try:
                 self._open_intake().open(Path(fifo))
@@ -89,10 +98,10 @@ class PluginContainer:
             self._ending = False
             self._deliver()
 
-    def resume(self, fifo: str) -> None:
+    def resume(self, fifo: str, engine: str = "") -> None:
         """Go on after a restart of the plugin. Raises OSError, ValueError, OptionError."""
         with self.lock:
-            self.fifo = fifo
+            self.fifo, self.engine = fifo, engine
             if fifo or self._spool.exists():
                 intake = self._open_intake()
                 try:
@@ -102,7 +111,7 @@ class PluginContainer:
                     log.warning("%s: the engine's FIFO is gone: %s", self.name, error)
                 if intake.fd < 0:
                     self._finish()
-            if self.active or self._undelivered():
+            if self.active or self.held_lines() != 0:
                 self._deliver()
 
     def stop(self) -> None:
@@ -163,6 +172,53 @@ class PluginContainer:
         with self.lock:
             self._followers.discard(callback)
 
+    # --- the end
+
+    def confirm(self, engine: str) -> None:
+        """An engine says the container is its own: only that one's word counts when it is gone."""
+        with self.lock:
+            if not self.discarded and engine != self.engine and self._directory.is_dir():
+                self.engine = engine
+                self._remember(self.fifo)
+
+    def remove(self) -> None:
+        """The engine has removed the container: what is not delivered is to be, then ``discard`` is next."""
+        with self.lock:
+            if self.discarded or self.removed or not self._directory.is_dir():
+                return
+            self._mark_removed(True)
+            if self._delivery is None and self.held_lines() != 0:
+                self._deliver()
+
+    @property
+    def ended_at(self) -> float:
+        """When logging ended, in seconds since the epoch."""
+        return ContainerRecord.saved_at(self._directory)
+
+    @property
+    def directory(self) -> Path:
+        """The container's directory, which need not exist."""
+        return self._directory
+
+    def discard(self, target: Path) -> bool:
+        """Move the directory to ``target``: whether that was done; not while logging. Raises OSError."""
+        with self.lock:
+            if self.active or self.discarded:
+                return False
+            self._stop_delivery()
+            self._spool.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._directory.rename(target)
+            self.discarded = True
+            return True
+
+    def _mark_removed(self, removed: bool) -> None:
+        if removed:
+            (self._directory / REMOVED_MARK).touch(mode=0o600)
+        elif self.removed:
+            (self._directory / REMOVED_MARK).unlink(missing_ok=True)
+        self.removed = removed
+
     # --- parts
 
     def _open_intake(self) -> Intake:
@@ -204,7 +260,7 @@ class PluginContainer:
             intake.close()
 
     def _remember(self, fifo: str) -> None:
-        ContainerRecord(self._described, fifo).save(self._directory)
+        ContainerRecord(self._described, fifo, self.engine).save(self._directory)
         self.fifo = fifo
 
     # --- delivery
@@ -226,24 +282,34 @@ class PluginContainer:
         except (OSError, ValueError, OptionError) as error:
             log.error("start the %s delivery of %s: %s; its lines are kept", driver.name, self.name, error)
 
-    def _undelivered(self) -> bool:
-        """Whether the journal holds lines that the sink has not taken, as far as the files say."""
-        info = self._wanted.info
-        try:
-            counters = read_counters(info.directory / STATE_NAME)
-            if counters is None:
-                return True
-            reader = get(self._wanted.driver).reader(info)
-            if reader is None:
-                return False
-            lines = reader.end_line()
-            reader.close()
-            return lines > counters.delivered + sum(counters.dropped.values())
-        except FileNotFoundError:
-            return True  # never begun, or a driver without a sink
-        except (OSError, ValueError) as error:
-            log.error("read how much of %s was delivered: %s", self.name, error)
-            return True
+    def counters(self) -> Counters | None:
+        """How its delivery stands, running or not; None if it is not known.
+
+        What a driver without a sink has on disk is delivered. Lines that are on disk and that no delivery has
+        seen yet are held.
+        """
+        with self.lock:
+            if self._delivery is not None:
+                return self._delivery.counters()
+            driver, info = get(self._wanted.driver), self._wanted.info
+            try:
+                reader = driver.reader(info)
+                if reader is None:
+                    return Counters()
+                lines = reader.end_line()
+                reader.close()
+                if driver.sink(info) is None:
+                    return Counters(lines, lines)
+                counters = _read_counters(info.directory) or Counters()
+            except (OSError, ValueError) as error:
+                log.error("read how much of %s was delivered: %s", self.name, error)
+                return None
+            return replace(counters, written=max(lines, counters.written))
+
+    def held_lines(self) -> int | None:
+        """Lines on disk that the sink has not taken; None if it is not known."""
+        counters = self.counters()
+        return None if counters is None else counters.held
 
     @property
     def delivering(self) -> bool:
@@ -260,3 +326,10 @@ class PluginContainer:
         delivery, self._delivery = self._delivery, None
         if delivery is not None:
             delivery.stop()
+
+
+def _read_counters(directory: Path) -> Counters | None:
+    try:
+        return read_counters(directory / STATE_NAME)
+    except FileNotFoundError:
+        return None  # nothing was ever delivered

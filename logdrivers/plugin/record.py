@@ -20,11 +20,12 @@ class ContainerRecord:
 
     info: dict[str, Any]  #: as StartLogging had it
     fifo: str
+    engine: str = ""  #: the ID of the Docker Engine that has said the container is its own; "" if none has
 
     def save(self, directory: Path) -> None:
         """Replace the record in the container's directory. Raises OSError."""
         new = directory / f"{_NAME}.new"
-        new.write_bytes(orjson.dumps({"file": self.fifo, "info": self.info}))
+        new.write_bytes(orjson.dumps({"file": self.fifo, "info": self.info, "engine": self.engine}))
         os.chmod(new, 0o600)  # noqa: PTH101 environment variables are in it
         new.replace(directory / _NAME)
 
@@ -37,4 +38,12 @@ class ContainerRecord:
             return None
         if not isinstance(value, dict) or not isinstance(value.get("info"), dict):
             raise ValueError(f"{directory / _NAME}: not a container's record")
-        return cls(value["info"], str(value.get("file", "")))
+        return cls(value["info"], str(value.get("file", "")), str(value.get("engine", "")))
+
+    @staticmethod
+    def saved_at(directory: Path) -> float:
+        """When the record in a directory was last replaced, in seconds since the epoch; 0 if there is none."""
+        try:
+            return (directory / _NAME).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0

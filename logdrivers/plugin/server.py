@@ -17,6 +17,7 @@ import orjson
 from aiohttp import web
 
 from logdrivers.driver import OptionError
+from logdrivers.plugin.engine import EngineWatch
 from logdrivers.plugin.reading import read_logs
 from logdrivers.plugin.requests import ReadConfig, RequestError, parse_body
 from logdrivers.plugin.service import InUse, PluginService
@@ -35,11 +36,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PluginServer:
     """Serves a PluginService on ``path``, where a Docker Engine looks for ``NAME.sock``."""
 
-    def __init__(self, service: PluginService, path: Path) -> None:
+    def __init__(self, service: PluginService, path: Path, watch: EngineWatch | None = None) -> None:
+        """``watch`` is what hears of removed containers, if something does."""
         self._service = service
         self._path = path
+        self._watch = watch
         self._runner: web.AppRunner | None = None
-        self._tidy: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Take up the containers, then listen. Raises InUse, OSError."""
@@ -56,14 +59,16 @@ class PluginServer:
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self._path)).start()
         self._path.chmod(0o600)
-        self._tidy = asyncio.create_task(self._service.tidy())
+        self._tasks.append(asyncio.create_task(self._service.tidy(self._watch)))
+        if self._watch is not None:
+            self._tasks.append(asyncio.create_task(self._watch.run()))
 
     async def stop(self) -> None:
         """Stop listening and leave the containers to a successor."""
-        if self._tidy is not None:
-            self._tidy.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._tidy
+                await task
         if self._runner is not None:
             await self._runner.cleanup()
             self._path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from taffrail.config import Config
 from taffrail.errors import CommandError
+from taffrail.units import parse_size
 from taffrail.wiring import make_paths
 
 __all__ = ["add_arguments", "run"]
@@ -22,6 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIRECTORY",
         help="where Docker Engine looks for NAME.sock (/run/docker/plugins)",
     )
+    parser.add_argument(
+        "--docker-socket",
+        default="",
+        metavar="PATH",
+        help="the engine's API socket, which tells of removed containers; 'none' to ask nobody"
+        " (/var/run/docker.sock)",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        default="4g",
+        metavar="SIZE",
+        help="for logs of containers that no longer log, all together; the oldest go (4g)",
+    )
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -32,15 +46,22 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
     if not args.name or "/" in args.name or args.name.startswith("."):
         raise CommandError(f"--name {args.name!r}: expected a name without slashes")
+    try:
+        max_bytes = parse_size(args.max_bytes)
+    except ValueError as error:
+        raise CommandError(f"--max-bytes: {error}") from error
     setup_logging(config.log)
-    asyncio.run(_serve(args.name, args.socket_dir, config))
+    asyncio.run(_serve(args.name, args.socket_dir, args.docker_socket, max_bytes, config))
     return 0
 
 
-async def _serve(name: str, socket_directory: Path, config: Config) -> None:
+async def _serve(
+    name: str, socket_directory: Path, engine_socket: str, max_bytes: int, config: Config
+) -> None:
     import asyncio
     import signal
 
+    from logdrivers.plugin.engine import DEFAULT_SOCKET, EngineWatch
     from logdrivers.plugin.server import PluginServer
     from logdrivers.plugin.service import InUse, PluginService
 
@@ -48,8 +69,9 @@ async def _serve(name: str, socket_directory: Path, config: Config) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     paths = make_paths(config)
-    service = PluginService(paths.state / "plugin" / name, paths.run / "plugin" / name)
-    server = PluginServer(service, socket_directory / f"{name}.sock")
+    service = PluginService(paths.state / "plugin" / name, paths.run / "plugin" / name, max_bytes)
+    watch = EngineWatch(Path(engine_socket or DEFAULT_SOCKET), service) if engine_socket != "none" else None
+    server = PluginServer(service, socket_directory / f"{name}.sock", watch)
     try:
         await server.start()
     except (InUse, OSError) as error:

@@ -56,5 +56,5 @@ def test_another_engines_own_driver_has_no_series(tmp_path: Path) -> None:
 def test_lines_of_removed_containers_are_told(tmp_path: Path) -> None:
     (tmp_path / ID).mkdir()
     hold(tmp_path / ID)
-    told = values(list(remainder_metrics(tmp_path)()))
+    told = values(list(remainder_metrics(tmp_path, tmp_path / "plugin")()))
     assert told == {"taffrail_log_removed_held_lines": 3, "taffrail_log_removed_dropped_lines_total": 0}
