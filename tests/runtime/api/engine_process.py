@@ -86,6 +86,7 @@ class EngineProcess:
     root: Path
     settings: Sequence[str] = ()
     bridge: str = field(default_factory=lambda: f"tt{uuid.uuid4().hex[:10]}")
+    prefix: Sequence[str] = ()  #: what the engine's command begins with: a program that enters a namespace
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,7 +114,7 @@ class EngineProcess:
         flags = [word for item in (*settings, *self.settings) for word in ("--set", item)]
         with (self.root / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "taffrail", *flags, "engine"],
+                [*self.prefix, sys.executable, "-P", "-m", "taffrail", *flags, "engine"],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -194,15 +195,38 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def running_engine(*settings: str) -> Iterator[EngineProcess]:
+def running_engine(*settings: str, prefix: Sequence[str] = ()) -> Iterator[EngineProcess]:
     """An engine with the busybox image, for the time of the ``with``."""
-    engine = EngineProcess(Path(tempfile.mkdtemp(prefix="te", dir="/tmp")), settings)
+    engine = EngineProcess(Path(tempfile.mkdtemp(prefix="te", dir="/tmp")), settings, prefix=prefix)
     try:
         engine.start()
         engine.docker("import", "-c", 'CMD ["sh"]', "-", IMAGE, stdin=busybox_tar())
         yield engine
     finally:
         engine.destroy()
+
+
+_JOURNALD_ELSEWHERE = (
+    "mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && mkdir /run/systemd/journal && "
+    'mount --bind "$0" /run/systemd/journal && echo ready && exec sleep infinity'
+)
+
+
+@contextlib.contextmanager
+def journald_in(directory: Path) -> Iterator[Sequence[str]]:
+    """A mount namespace with ``directory`` as /run/systemd/journal; yields the ``prefix`` that enters it."""
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", _JOURNALD_ELSEWHERE, directory],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--"]
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def random_subnet() -> str:
