@@ -6,6 +6,7 @@ Shared by the writer, by readers and by retention, each in any process. What is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,11 @@ __all__ = [
     "lost_lines",
     "note_removal",
     "read_header",
+    "read_limits",
     "removals",
     "segment_numbers",
     "segment_path",
+    "write_limits",
 ]
 
 #: In the journal's directory: a record of each segment that retention removed, 16 bytes.
@@ -32,6 +35,8 @@ REMOVED = "removed"
 #: Why unread lines went: the journal's own limit, or that of all journals of the host.
 JOURNAL_FULL, HOST_BUDGET = "journal_full", "host_budget"
 _CAUSES = (JOURNAL_FULL, HOST_BUDGET)
+#: In the journal's directory: what retention has to keep to, for whoever trims it from outside.
+_LIMITS = "limits"
 _RECORD = 16
 _NUMBER_BITS = 56
 _MOST_RECORDS = 8192
@@ -64,6 +69,30 @@ def read_header(journal: Path, number: int) -> SegmentHeader | None:
             return SegmentHeader.parse(file.read(HEADER_SIZE))
     except FileNotFoundError:
         return None
+
+
+def write_limits(journal: Path, keep_bytes: int, most_bytes: int) -> None:
+    """Write down the limits the journal was opened with. Raises OSError."""
+    path = journal / _LIMITS
+    text = f"{keep_bytes} {most_bytes}\n"
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text() == text:
+            return
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def read_limits(journal: Path) -> tuple[int, int] | None:
+    """Bytes to keep of what was read, and of what was not; None if nobody wrote them down. Raises ValueError."""
+    try:
+        text = (journal / _LIMITS).read_text()
+    except FileNotFoundError:
+        return None
+    fields = text.split()
+    if len(fields) != 2 or not all(map(str.isdecimal, fields)):
+        raise ValueError(f"{journal / _LIMITS}: expected two numbers of bytes, found {text[:80]!r}")
+    return int(fields[0]), int(fields[1])
 
 
 class Removal(NamedTuple):

@@ -17,7 +17,16 @@ from typing import NamedTuple
 from logdrivers.journal import Position
 from logdrivers.statefile import StateFile, read_state
 
-__all__ = ["COLLECTOR", "DELIVERY", "EXPIRY_NS", "CursorAt", "ReaderCursor", "cursors", "register_reader"]
+__all__ = [
+    "COLLECTOR",
+    "DELIVERY",
+    "EXPIRY_NS",
+    "CursorAt",
+    "ReaderCursor",
+    "cursors",
+    "register_reader",
+    "remove_cursor",
+]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +78,11 @@ def register_reader(journal: Path, name: str) -> None:
     """Have lines held for a reader that will begin later. Raises OSError, ValueError."""
     if not (journal / "readers" / f"{name}{_SUFFIX}").exists():
         ReaderCursor(journal, name).close()
+
+
+def remove_cursor(journal: Path, name: str) -> None:
+    """Hold nothing for a reader any more, whoever it was."""
+    (journal / "readers" / f"{name}{_SUFFIX}").unlink(missing_ok=True)
 
 
 def cursors(journal: Path) -> list[CursorAt]:

@@ -18,7 +18,7 @@ import zstandard
 from logdrivers.block import Block
 from logdrivers.driver import OptionError
 from logdrivers.journal import Mark, Position, Resume
-from logdrivers.journal_files import journal_directory, segment_numbers, segment_path
+from logdrivers.journal_files import journal_directory, segment_numbers, segment_path, write_limits
 from logdrivers.options import parse_bytes_binary
 from logdrivers.retention import trim
 from logdrivers.segment_format import HEADER_SIZE, SegmentHeader, encode_frame, frames
@@ -83,6 +83,10 @@ class SegmentJournal:
             if left.suffix == ".new":
                 left.unlink()
         self._recover()
+        try:
+            write_limits(self._directory, self._keep, budget)
+        except OSError as error:  # the disk is full: this writer keeps to them all the same
+            _log.warning("write down the limits of %s: %s", self._directory, error)
 
     # --- Journal
 

@@ -13,8 +13,10 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from logdrivers.journal_budget import JournalBudget
 from runtime.adoption import adopt_all
 from runtime.block_accounting import count_block_io
 from runtime.config import ContainerConfig, FieldError
@@ -101,6 +103,9 @@ class Engine:
         self.remainders = Remainders(options.state_dir / "undelivered")
         undo.push_async_callback(asyncio.to_thread, self.remainders.close)
         await asyncio.to_thread(self.remainders.start)
+        self.journal_budget = JournalBudget(self._log_directories, options.journal_max_bytes)
+        undo.push_async_callback(asyncio.to_thread, self.journal_budget.close)
+        self.journal_budget.start()
         await adopt_all(self)
         for container in self.containers.all():
             if not container.state.running:
@@ -305,6 +310,11 @@ class Engine:
     def task_count(self) -> int:
         """Asyncio tasks of the engine's process, what Docker's NGoroutines is for Go."""
         return len(asyncio.all_tasks())
+
+    def _log_directories(self) -> Iterator[Path]:
+        """Of containers, running or not, and of removed ones whose lines wait for a sink. From any thread."""
+        for root in (self.directories.root, self.remainders.directory):
+            yield from root.iterdir()
 
     def shown_image(self, container: Container) -> str:
         """The image as the user typed it, or its id where that name now means another image."""

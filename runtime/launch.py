@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from logdrivers.delivery import STATE_NAME
 from runtime.container import Launched
 from runtime.errors import BadRequest, Conflict, EngineError, ServerError
 from runtime.etc_files import hosts_text, resolv_conf_text
@@ -25,6 +24,7 @@ from runtime.mountpoints import spec_mounts
 from runtime.networks.network import Attachment
 from runtime.oci.limits import check_limits
 from runtime.oci.spec import make_spec
+from runtime.remainders import has_journal
 from runtime.rootfs import ContainerRootfs, EtcFiles
 from runtime.shim.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim
@@ -217,7 +217,7 @@ class Launcher:
     async def deliver_remainder(self, container: Container, shim_seconds: float = 3.0) -> None:
         """See to it that what the container's sink has not taken is delivered, by its shim at first, then by us."""
         info = self._engine.logs.info(container)
-        if not (info.directory / STATE_NAME).exists():
+        if not has_journal(info.directory):
             return  # its lines stay on the host
         await asyncio.sleep(shim_seconds)
         async with container.lock:
@@ -229,7 +229,7 @@ class Launcher:
     def remove_files(self, container: Container) -> None:
         """Everything of a container on disk but lines to be delivered, for good. Raises OSError."""
         info = self._engine.logs.info(container)
-        if (info.directory / STATE_NAME).exists():
+        if has_journal(info.directory):
             end_last_shim(self.run_directory(container), container.id)
             self._engine.remainders.bury(container.definition.log_driver, info)
         self._engine.rootfs(container).remove()

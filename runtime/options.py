@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from logdrivers.journal_budget import DEFAULT_MAX_BYTES
 from runtime.stats import StatsSource
 
 __all__ = ["EngineOptions"]
@@ -21,6 +22,7 @@ class EngineOptions:
     runtime: str = "runc"
     default_log_driver: str = "json-file"
     default_log_options: Mapping[str, str] = field(default_factory=dict)
+    journal_max_bytes: int = DEFAULT_MAX_BYTES  #: of all containers' journals together, on disk
     bridge: str = "taffrail0"
     subnet: str = ""  #: of the default bridge; "" for a free private one
     cgroup_parent: str = "/taffrail"

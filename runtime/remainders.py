@@ -8,6 +8,7 @@ and is counted in ``dropped.state``.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import threading
@@ -19,11 +20,12 @@ import orjson
 
 from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import Info, OptionError
+from logdrivers.reader_cursors import DELIVERY, cursors, remove_cursor
 from logdrivers.registry import get
 from logdrivers.segment_reader import journal_directory
 from logdrivers.statefile import StateFile, read_state
 
-__all__ = ["DROPPED_NAME", "Remainders", "dropped_lines", "held_lines"]
+__all__ = ["DROPPED_NAME", "Remainders", "dropped_lines", "has_journal", "held_lines"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ MAX_BYTES = 1 << 30
 DROPPED_NAME = "dropped.state"
 _DESCRIPTION = "remainder.json"
 _CHECK_SECONDS = 1.0
+_RETRY_CHECKS = 10
 
 
 @dataclass(slots=True)
@@ -49,20 +52,21 @@ class Remainders:
 
     def __init__(self, directory: Path, max_bytes: int = MAX_BYTES) -> None:
         """``directory`` is where journals of removed containers are kept. Raises OSError."""
-        self._directory = directory
+        self.directory = self._directory = directory
         self._max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o710)
         self._dropped = StateFile(directory / DROPPED_NAME, "Q")
         self._lock = threading.RLock()
         self._remainders: dict[str, _Remainder] = {}
+        self._refused: dict[str, _Remainder] = {}  # whose delivery could not begin, to be tried again
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="remainders", daemon=True)
 
     def start(self) -> None:
         """Go on with what an engine before this one had buried."""
         for place in sorted(self._directory.iterdir()):
-            if not place.is_dir():
-                continue
+            if not (place / _DESCRIPTION).exists():
+                continue  # a burial that a kill cut short: its container is still there and goes on with it
             try:
                 description = orjson.loads((place / _DESCRIPTION).read_bytes())
                 info = _info_of(description["info"], place)
@@ -85,27 +89,35 @@ class Remainders:
 
     def take(self, driver: str, info: Info) -> None:
         """A container has ended and its shim is gone: deliver what its journal still holds."""
-        if _held(info):
+        if _held(driver, info):
             self._begin(info.container_id, _Remainder(driver, info, buried=False))
 
     def release(self, container_id: str) -> None:
         """A shim takes the journal over again: let go of it."""
         with self._lock:
             remainder = self._remainders.pop(container_id, None)
+            self._refused.pop(container_id, None)
         if remainder is not None:
             _stop_delivery(remainder)
 
     def bury(self, driver: str, info: Info) -> None:
         """The container is being removed: keep its journal until it is delivered. Raises OSError."""
         self.release(info.container_id)
-        if not _held(info):
-            return
         place = self._directory / info.container_id
+        if not place.exists() and not _held(driver, info):
+            return
         place.mkdir(exist_ok=True, mode=0o710)
         kept = replace(info, directory=place)
-        (place / _DESCRIPTION).write_bytes(orjson.dumps({"driver": driver, "info": _plain(kept)}))
-        for name in (journal_directory(info.directory).name, STATE_NAME):
-            (info.directory / name).rename(place / name)
+        for name in (STATE_NAME, journal_directory(place).name):
+            if (info.directory / name).exists():
+                (info.directory / name).rename(place / name)
+        for cursor in cursors(journal_directory(place)):
+            if cursor.name != DELIVERY:  # it read where the journal was, and has counted what it missed
+                remove_cursor(journal_directory(place), cursor.name)
+        # Last: only a burial that is complete is gone on with after a kill.
+        new = place / f"{_DESCRIPTION}.new"
+        new.write_bytes(orjson.dumps({"driver": driver, "info": _plain(kept)}))
+        new.replace(place / _DESCRIPTION)
         self._begin(info.container_id, _Remainder(driver, kept, buried=True))
         self._keep_budget()
 
@@ -121,13 +133,23 @@ class Remainders:
             remainder.delivery = Delivery(reader, sink, remainder.info.directory / STATE_NAME, name)
         except (OptionError, OSError, ValueError) as error:
             log.error("cannot deliver what %s holds: %s", remainder.info.directory, error)
+            if isinstance(error, OSError):
+                with self._lock:
+                    self._refused[key] = remainder  # a full disk gets room again
             return
         with self._lock:
             self._remainders[key] = remainder
         remainder.delivery.start()
 
     def _watch(self) -> None:
-        while not self._stop.wait(_CHECK_SECONDS):
+        for check in itertools.count(1):
+            if self._stop.wait(_CHECK_SECONDS):
+                return
+            if check % _RETRY_CHECKS == 0:
+                with self._lock:
+                    refused, self._refused = self._refused, {}
+                for key, one in refused.items():
+                    self._begin(key, one)
             with self._lock:
                 done = [
                     (key, one)
@@ -173,9 +195,27 @@ def dropped_lines(directory: Path) -> int:
     return int(values[0]) if values else 0
 
 
-def _held(info: Info) -> int:
+def has_journal(directory: Path) -> bool:
+    """Whether a container's log directory may hold lines for a sink."""
+    return (directory / STATE_NAME).exists() or journal_directory(directory).is_dir()
+
+
+def _held(name: str, info: Info) -> int:
     """Lines the journal holds that its sink has not taken; 0 for a driver without a sink."""
-    return _held_at(info.directory)
+    if (info.directory / STATE_NAME).exists():
+        return _held_at(info.directory)
+    # The delivery has never begun (the disk was full): all of it, if there is a sink.
+    try:
+        driver = get(name)
+        sink, reader = driver.sink(info), driver.reader(info)
+    except (OptionError, OSError, ValueError) as error:
+        log.error("find what %s holds for its sink: %s", info.directory, error)
+        return 0
+    lines = reader.end_line() if sink is not None and reader is not None else 0
+    for opened in (sink, reader):
+        if opened is not None:
+            opened.close()
+    return lines
 
 
 def _held_at(directory: Path) -> int:

@@ -54,6 +54,10 @@ class EngineConfig:
     subnet: str = field(default="", metadata=_doc("the default bridge's subnet; empty: a free private one"))
     log_driver: str = field(default="json-file", metadata=_doc("log driver of containers that name none"))
     log_opts: Mapping[str, str] = field(default_factory=dict, metadata=_doc("options of that log driver"))
+    journal_max_bytes: Bytes = field(
+        default=4 * 1024**3,
+        metadata=_doc("bytes on disk of the journals of all containers before the largest give up lines"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ _DRAIN_SECONDS = 3.0
 #: How long a journal that refuses (disk full) may hold back the report that the container has ended.
 _JOURNAL_SECONDS = 30.0
 _AWAIT_ATTACH_SECONDS = 5.0
+#: After a delivery could not be started (disk full): it is tried again with a line that comes so much later.
+_DELIVERY_SECONDS = 2.0
 _LOCK_SECONDS = 20.0
 _FLUSH_SECONDS = 2.0
 
@@ -179,6 +181,13 @@ class Shim:
                 self._copier.on_append = self._delivery.offer
         except (OSError, ValueError) as error:
             log.error("start the %s delivery: %s; its lines are kept", self._spec.driver, error)
+            again_at = time.monotonic() + _DELIVERY_SECONDS
+            self._copier.on_append = lambda _entry: self._retry_delivery(again_at)
+
+    def _retry_delivery(self, again_at: float) -> None:
+        if time.monotonic() >= again_at:
+            self._copier.on_append = None
+            self._start_delivery()
 
     def _open_pump(self) -> None:
         pump = self._pump = Pump(self._spec, self._copier, self._reactor)

@@ -46,6 +46,7 @@ def engine_options(paths: Paths, config: Config, stats: StatsSource | None) -> E
         runtime=engine.runtime,
         default_log_driver=engine.log_driver,
         default_log_options=dict(engine.log_opts),
+        journal_max_bytes=engine.journal_max_bytes,
         bridge=engine.bridge,
         subnet=engine.subnet,
         stats=stats,
