@@ -77,7 +77,20 @@ async def _serve(
     except (InUse, OSError) as error:
         raise CommandError(f"serve {socket_directory / name}.sock: {error}") from error
     print(f"docker run --log-driver {name} --log-opt sink=gelf --log-opt gelf-address=… …", flush=True)
+    _notify_ready()
     try:
         await stop.wait()
     finally:
         await server.stop()
+
+
+def _notify_ready() -> None:
+    """Tell systemd, if it has started us as ``Type=notify`` (sd_notify(3))."""
+    import os
+    import socket
+
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
