@@ -131,8 +131,11 @@ class FluentdSink(StreamSink):
                 yield from zip(self._encoder.acknowledged(block, chunks), chunks, strict=True)
 
     def _await_acks(self, sock: socket.socket, answers: Any, open_chunks: set[bytes]) -> None:
-        deadline = time.monotonic() + self._read_seconds
+        """The deadline is for progress: a server that answers slowly is no dead one."""
+        deadline, before = 0.0, 0
         while open_chunks:
+            if len(open_chunks) != before:
+                before, deadline = len(open_chunks), time.monotonic() + self._read_seconds
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 data = sock.recv(65536)
