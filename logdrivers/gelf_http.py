@@ -84,6 +84,42 @@ def _verdict(status: int, proven: bool) -> _Verdict:
     return _Verdict.BUSY
 
 
+class _Doubts:
+    """Refusals that may be meant for a message or for whatever we send: what is taken after them tells."""
+
+    def __init__(self) -> None:
+        self.count = 0  #: since something was taken
+        self.last = ""  #: what the server said
+        self._takes = 0
+        self._since: dict[
+            Run, int
+        ] = {}  # what had been taken when the run, as a part of one, was first doubted
+        self._single: list[tuple[Run, Response]] = []
+
+    def meant(self, run: Run, response: Response) -> bool:
+        """A refusal came: whether it is for the run, or for a part of it, as far as is known."""
+        if self._since.setdefault(run, self._takes) < self._takes:
+            return True
+        self.count += 1
+        self.last = _said(response)
+        if run[1] - run[0] > 1:
+            return True
+        self._single.append((run, response))
+        return False
+
+    def divide(self, run: Run, halves: Sequence[Run]) -> None:
+        """The run is sent again in halves."""
+        since = self._since.pop(run)
+        self._since.update(dict.fromkeys(halves, since))
+
+    def resolve(self) -> list[tuple[Run, Response]]:
+        """The server has taken something: the messages that were refused before it were meant."""
+        resolved, self._single = self._single, []
+        self._takes += 1
+        self.count = 0
+        return resolved
+
+
 class _Answers(NamedTuple):
     """What the requests of a window got, in their order."""
 
@@ -145,8 +181,8 @@ class GelfHttpSink(StreamSink):
 
     def _post(self, batch: Batch) -> None:
         batch.plan(self._run_bytes)
-        doubted: list[tuple[Run, Response]] = []
-        while runs := batch.next(self._window, _WINDOW_BYTES):
+        doubts = _Doubts()
+        while doubts.count < _DOUBTS and (runs := batch.next(self._window, _WINDOW_BYTES)):
             answers = self._exchange([b"\n".join(batch.messages[start:end]) for start, end in runs])
             batch.again(runs[len(answers.responses) :])
             failure = answers.failure
@@ -155,30 +191,30 @@ class GelfHttpSink(StreamSink):
                 if verdict is _Verdict.TAKEN:
                     self._proven = True
                     batch.take(run)
-                    self._refuse(batch, doubted)
-                    doubted = []
+                    for one, refusal in doubts.resolve():
+                        self._refuse(batch, one, refusal)
                 elif verdict is _Verdict.REFUSED:
-                    self._refuse(batch, [(run, response)])
-                elif verdict is _Verdict.DOUBTED:
-                    doubted.append((run, response))
-                else:
+                    self._refuse(batch, run, response)
+                elif verdict is _Verdict.BUSY:
                     failure = failure or f"{self._name} answered {_said(response)}"
                     self._window = 1
+                elif doubts.meant(run, response):
+                    doubts.divide(run, self._refuse(batch, run, response))
             if failure:
                 raise SinkDown(failure)
-            if len(doubted) >= _DOUBTS:
-                break
-        if doubted:
-            raise SinkDown(f"{self._name} answered {_said(doubted[0][1])}")
+        if doubts.count:
+            raise SinkDown(f"{self._name} answered {doubts.last}")
 
-    def _refuse(self, batch: Batch, refused: Sequence[tuple[Run, Response]]) -> None:
-        for (start, end), response in reversed(refused):
-            if end - start == 1:
-                log.warning("%s refuses a message for good: %s", self._name, _said(response))
-            elif response.status == 413:
-                size = sum(map(len, batch.messages[start:end]))
-                self._run_bytes = max(1, min(self._run_bytes, size // 2))
-            batch.refuse((start, end), "too_large" if response.status == 413 else f"http_{response.status}")
+    def _refuse(self, batch: Batch, run: Run, response: Response) -> list[Run]:
+        """Count a message as refused; of more, the halves, which are sent next."""
+        start, end = run
+        too_large = response.status == 413
+        if end - start == 1:
+            log.warning("%s refuses a message for good: %s", self._name, _said(response))
+        elif too_large:
+            size = sum(map(len, batch.messages[start:end]))
+            self._run_bytes = max(1, min(self._run_bytes, size // 2))
+        return batch.refuse(run, "too_large" if too_large else f"http_{response.status}")
 
     # --- one window over the connection ---
 

@@ -73,14 +73,16 @@ class Batch:
         start, end = run
         self._outcomes[start:end] = [_TAKEN] * (end - start)
 
-    def refuse(self, run: Run, cause: str) -> None:
-        """The server will not take the run: halves of it are tried, and a message alone counts as refused."""
+    def refuse(self, run: Run, cause: str) -> list[Run]:
+        """The server will not take the run: a message alone counts as refused; halves of more are the next."""
         start, end = run
         if end - start == 1:
             self._outcomes[start] = cause
-        else:
-            middle = (start + end) // 2
-            self.again([(start, middle), (middle, end)])
+            return []
+        middle = (start + end) // 2
+        halves = [(start, middle), (middle, end)]
+        self.again(halves)
+        return halves
 
     def refused(self) -> Counter[str]:
         """Messages by why they were refused."""

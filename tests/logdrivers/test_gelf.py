@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -386,6 +387,37 @@ def test_a_connection_that_dies_during_a_write_is_down_and_the_batch_can_be_sent
     out.send(batch)
     taker.join()
     assert again == [["x" * 1000] * 20_000]
+    out.close()
+
+
+@pytest.mark.parametrize("scheme", ["tls", "tcp+tls"])
+def test_frames_go_through_tls_to_a_server_that_is_trusted(
+    tcp: socket.socket, certificate: Path, scheme: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    found: list[list[str]] = []
+
+    def serve() -> None:
+        for _ in range(2):
+            sock, _ = tcp.accept()
+            try:
+                connection = context.wrap_socket(sock, server_side=True)
+            except ssl.SSLError:  # it does not trust us
+                sock.close()
+                continue
+            with connection:
+                found.append(received(connection, 3))
+
+    server = threading.Thread(target=serve)
+    server.start()
+    out = sink(url(scheme, tcp))
+    with pytest.raises(SinkDown, match="certificate verify failed"):
+        out.send([lines(b"a")])
+    out = sink(url(scheme, tcp), gelf_tls_ca_cert=str(certificate / "cert.pem"))
+    out.send([lines(b"a", b"b"), lines(b"c")])
+    server.join(10)
+    assert found == [["a", "b", "c"]]
     out.close()
 
 

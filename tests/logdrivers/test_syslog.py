@@ -202,20 +202,6 @@ def receiver(directory: Path) -> Iterator[Callable[..., Receiver]]:
         one.close()
 
 
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Path]:
-    """A directory with ``cert.pem`` and ``key.pem`` for 127.0.0.1, their own authority."""
-    path = Path(tempfile.mkdtemp(dir="/tmp"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", path / "key.pem", "-out", path / "cert.pem", "-days", "30", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    yield path
-    shutil.rmtree(path)
-
-
 def server_context(certificate: Path, client: bool = False) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
