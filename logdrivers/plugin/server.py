@@ -145,3 +145,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (OSError, ValueError) as error:
         log.error("%s: %s", request.path, error)
         return _answer({"Err": str(error)}, 500)
+    except web.HTTPException:
+        raise
+    except Exception as error:  # the user of docker is to read what went wrong, not that something did
+        log.exception("%s failed", request.path)
+        return _answer({"Err": f"{type(error).__name__}: {error}"}, 500)

@@ -154,7 +154,8 @@ class PluginService:
 
         ``watch`` is what hears from the engine, if something does.
         """
-        limit_at = time.monotonic() + _LIMIT_SECONDS
+        # An engine that starts together with us gets the time to say which containers it has.
+        limit_at = time.monotonic() + (_LIMIT_SECONDS if watch is not None else 0.0)
         while True:
             await asyncio.sleep(_TIDY_SECONDS)
             await asyncio.to_thread(self._end_deliveries)

@@ -49,6 +49,10 @@ class Docker:
             assert time.monotonic() < deadline, "dockerd did not start"
             time.sleep(0.1)
 
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
     def command(self, *words: str) -> list[str]:
         return ["docker", "-H", f"unix://{self.root}/s", *words]
 
@@ -70,8 +74,9 @@ class Docker:
 class Plugin:
     """``taffrail plugin`` under a name of its own, for containers of one dockerd."""
 
-    def __init__(self, docker: Docker, root: Path) -> None:
+    def __init__(self, docker: Docker, root: Path, *arguments: str) -> None:
         self.docker = docker
+        self._arguments = arguments
         self.root = root
         self.name = f"tf{uuid.uuid4().hex[:10]}"
         self.made: list[str] = []
@@ -81,7 +86,7 @@ class Plugin:
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "taffrail", "--set", f"paths.state={self.root}/state",
-                 "--set", f"paths.run={self.root}/run", "plugin", "--name", self.name],
+                 "--set", f"paths.run={self.root}/run", "plugin", "--name", self.name, *self._arguments],
                 stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -92,6 +97,10 @@ class Plugin:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self.log()
 
     def log(self) -> str:
         return (self.root / "log").read_text()
@@ -147,11 +156,22 @@ def docker_engine() -> Iterator[Docker]:
 
 
 @pytest.fixture
-def plugin(docker_engine: Docker) -> Iterator[Plugin]:
-    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="tfp"))
-    made = Plugin(docker_engine, root)
+def make_plugin(docker_engine: Docker) -> Iterator[Callable[..., Plugin]]:
+    """Plugins started with these arguments of the command."""
+    made: list[Plugin] = []
+
+    def make(*arguments: str) -> Plugin:
+        made.append(Plugin(docker_engine, Path(tempfile.mkdtemp(dir="/tmp", prefix="tfp")), *arguments))
+        return made[-1]
+
     try:
-        yield made
+        yield make
     finally:
-        made.close()
-        shutil.rmtree(root, ignore_errors=True)
+        for plugin in made:
+            plugin.close()
+            shutil.rmtree(plugin.root, ignore_errors=True)
+
+
+@pytest.fixture
+def plugin(make_plugin: Callable[..., Plugin]) -> Plugin:
+    return make_plugin("--docker-socket", "none")
