@@ -16,6 +16,7 @@ __all__ = [
     "CACHE_OPTIONS",
     "COMMON_OPTIONS",
     "EXTRA_OPTIONS",
+    "SOURCE_OPTIONS",
     "check_known",
     "extra_attributes",
     "go_quote",
@@ -26,9 +27,25 @@ __all__ = [
     "parse_int",
 ]
 
-#: Accepted by every driver: how the daemon couples a container to its driver. Ours writes to the journal
-#: first, so neither mode blocks on a sink or drops; they are validated and otherwise without effect.
-COMMON_OPTIONS = frozenset({"mode", "max-buffer-size"})
+#: What happens to a container's bytes before they become lines, whichever driver it has: parsed, with the
+#: container's labels, by ``logdrivers/source_options.py``.
+SOURCE_OPTIONS = frozenset(
+    {
+        "max-line-size",
+        "multiline",
+        "multiline-start",
+        "multiline-timeout",
+        "multiline-max-lines",
+        "multiline-max-size",
+        "rate-limit",
+        "rate-burst",
+        "rate-limit-policy",
+    }
+)
+
+#: Accepted by every driver: those, and how the daemon couples a container to its driver. Ours writes to the
+#: journal first, so neither mode blocks on a sink or drops; they are validated and otherwise without effect.
+COMMON_OPTIONS = frozenset({"mode", "max-buffer-size"}) | SOURCE_OPTIONS
 
 #: Docker's local copy for drivers that cannot be read. Ours always has one: accepted, without effect.
 CACHE_OPTIONS = frozenset(

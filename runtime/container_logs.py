@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from logdrivers import json_file, registry
 from logdrivers.driver import Driver, Info, OptionError
 from logdrivers.journal import JournalReader
+from logdrivers.source_options import parse_source
 from runtime.config import LogConfig
 from runtime.errors import BadRequest, NotImplementedYet, ServerError
 from runtime.options import EngineOptions
@@ -36,16 +37,17 @@ class ContainerLogs:
         """Log drivers that a container may name."""
         return registry.names()
 
-    def choose(self, asked: LogConfig) -> tuple[str, dict[str, str]]:
+    def choose(self, asked: LogConfig, labels: Mapping[str, str] | None = None) -> tuple[str, dict[str, str]]:
         """Driver and options of a new container; the engine's options hold for the engine's driver only.
 
-        Raises BadRequest in the driver's words.
+        Raises BadRequest in the driver's words, and for one of its ``labels`` that asks for what cannot be.
         """
         name = asked.type or self._default.type
         defaults = self._default.config if name == self._default.type else {}
         options = {**defaults, **asked.config}
         try:
             registry.get(name).validate(options)
+            parse_source(options, labels)
         except OptionError as error:
             raise BadRequest(str(error)) from error
         return name, options

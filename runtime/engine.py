@@ -141,7 +141,7 @@ class Engine:
             raise BadRequest("can't create 'AutoRemove' container with restart policy")
         if config.stop_signal:
             parse_signal(config.stop_signal)
-        driver, log_options = self.logs.choose(config.host.log_config)
+        driver, log_options = self.logs.choose(config.host.log_config, config.labels)
         if host.network_mode.startswith("container:"):
             self.containers.get(host.network_mode.partition(":")[2])
         name = self.containers.reserve(name, container_id)

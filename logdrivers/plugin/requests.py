@@ -16,6 +16,7 @@ import orjson
 from logdrivers.codecs.json_file import parse_time
 from logdrivers.driver import Info, OptionError
 from logdrivers.registry import get, names
+from logdrivers.source_options import parse_source
 
 __all__ = ["SINK_OPTION", "ReadConfig", "RequestError", "Wanted", "parse_body", "parse_info"]
 
@@ -89,7 +90,9 @@ def parse_info(value: object, directory: Path) -> Wanted:
     sink = options.pop(SINK_OPTION, DEFAULT_SINK)
     if sink not in names():
         raise OptionError(f"no sink '{sink}', expected one of {', '.join(names())}")
+    labels = _texts(value, "ContainerLabels")
     get(sink).validate(options)
+    parse_source(options, labels)
     info = Info(
         container_id=container_id,
         container_name=_text(value, "ContainerName"),
@@ -99,7 +102,7 @@ def parse_info(value: object, directory: Path) -> Wanted:
         created_ns=_time(value, "ContainerCreated"),
         directory=directory / container_id / "log",
         options=options,
-        labels=_texts(value, "ContainerLabels"),
+        labels=labels,
         env=dict(item.partition("=")[::2] for item in _list(value, "ContainerEnv") if "=" in item),
         hostname=socket.gethostname(),
         daemon_name=_text(value, "DaemonName") or "docker",

@@ -19,7 +19,9 @@ from typing import Any
 
 from logdrivers.block import Stream
 from logdrivers.driver import OptionError
+from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get as get_driver
+from logdrivers.source_options import parse_source
 from runtime.shim import streams
 from runtime.shim.container_process import ContainerProcess, StartFailed, StartInterrupted
 from runtime.shim.control import Attached, Connection, ControlServer, StdinWriter
@@ -128,6 +130,8 @@ class Shim:
             lambda: driver.journal(spec.info),
             lambda stream, base: Spool(spec.spool_path(stream.text), base),
             Ledger(spec.ledger_path),
+            parse_source(spec.info.options, spec.info.labels),
+            lambda: DropCounter(spec.info.directory / SOURCE_STATE_NAME),
         )
 
     # --- the stages of a life
@@ -154,7 +158,10 @@ class Shim:
         self._leave()
 
     def _start(self) -> None:
-        self._copier.begin_life(time.time_ns())
+        try:
+            self._copier.begin_life(time.time_ns())
+        except OSError as error:  # what the last life left finds no room, nor would what this one writes
+            raise StartFailed(f"open the container's log: {error}") from error
         self._open_pump()
         self._open_stdin()
         self._process.start()

@@ -56,6 +56,7 @@ class Pump:
         self._running = True
         self._retry_at = 0.0
         self._tty_hung = False
+        self._throttled = False  # a rate limit keeps bytes in the pipes
         self._moved_at = 0.0
         self.tap: Tap | None = None
         self.paused: Callable[[], bool] = lambda: False
@@ -106,10 +107,20 @@ class Pump:
 
     def wait_seconds(self, moved: int) -> float | None:
         """How long to wait after a round; arms the pipes when it may be for ever."""
+        seconds = self._wait_seconds(moved)
+        due = self._copier.due
+        if due is None:
+            return seconds
+        until_due = max(0.0, due - time.monotonic())
+        return until_due if seconds is None else min(seconds, until_due)
+
+    def _wait_seconds(self, moved: int) -> float | None:
         if moved >= _BUSY_BYTES:
             return 0.0
         if self._retry_at:
             return max(0.0, self._retry_at - time.monotonic())
+        if self._throttled:
+            return max(HOT_SECONDS, self._copier.pause_seconds())
         if (moved and not self._after_quiet()) or not self._running:
             self._cooling = True
             return HOT_SECONDS
@@ -146,7 +157,12 @@ class Pump:
                 self._retry_at = 0.0
             if self._tty is not None and self._running:
                 self._splice_tty()
-            return sum([self._stream_round(stream, fd) for stream, fd in self._fds.items()])
+            self._throttled = False
+            moved = sum([self._stream_round(stream, fd) for stream, fd in self._fds.items()])
+            due = self._copier.due
+            if due is not None and due <= time.monotonic():
+                self._copier.pump_due(time.time_ns())
+            return moved
         except OSError as error:
             self.failures += 1
             self._retry_at = time.monotonic() + _RETRY_SECONDS
@@ -179,7 +195,10 @@ class Pump:
         total = 0
         while total < _ROUND_BYTES and stream not in self._ended:
             before = spool.end
-            moved = spool.fill(fd, _CHUNK)
+            limit = self._fill_bytes()
+            if not limit:
+                break
+            moved = spool.fill(fd, limit)
             if moved is None:
                 break
             if moved == 0:
@@ -188,10 +207,21 @@ class Pump:
                 self.tap(stream, spool.read(before, spool.end))
             total += moved
             self._since_trim += moved
+            self._copier.spend(moved)
             self._copier.pump(stream, time.time_ns(), eof=moved == 0)
-            if moved < _CHUNK and self._running:
+            if moved < limit and self._running:
                 break
         return total
+
+    def _fill_bytes(self) -> int:
+        """How much may leave a pipe at once; 0 if the container's writes are to wait."""
+        allowed = self._copier.allowance() if self._running else None
+        if allowed is None or allowed >= _CHUNK:
+            return _CHUNK
+        if allowed <= 0:
+            self._throttled = True
+            return 0
+        return allowed
 
     def _splice_tty(self) -> bool:
         """Move bytes from the terminal into the FIFO; whether there were any."""

@@ -6,23 +6,25 @@ again. The spools themselves are ``logdrivers/spool.py``.
 
 from __future__ import annotations
 
+import enum
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from logdrivers.block import Stream
+from logdrivers.splitting import OpenLine
 from logdrivers.spool import Spool
 
-__all__ = ["Intent", "Ledger", "OpenLine", "Spool"]
+__all__ = ["Intent", "Kind", "Ledger", "OpenLine", "Spool"]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLine:
-    """A line over the line limit of which pieces are out and the end is not."""
+class Kind(enum.IntEnum):
+    """What bytes become in the journal."""
 
-    start: int  #: stream offset of its first byte
-    time_ns: int  #: when its first piece was read; all pieces carry it
+    LINES = 0  #: whole lines, or a piece of a long one
+    MESSAGE = 1  #: one message of several lines
+    DROPPED = 2  #: the marker of dropped lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,28 @@ class Intent:
     end: int
     time_ns: int
     eof: bool  #: the block is what was left at the end of the stream, without a newline
+    kind: Kind = Kind.LINES
+    lines: int = 0  #: how many were dropped
 
 
 class Ledger:
     """One record, rewritten by a single ``pwrite`` before each append: the intent and both open lines."""
 
-    _RECORD = struct.Struct("<BBBBxxxxQQQQQQQ")
+    _RECORD = struct.Struct("<BBBBBxxxQQQQQQQQ")
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.intent: Intent | None = None
         self.open_lines: dict[Stream, OpenLine | None] = {Stream.STDOUT: None, Stream.STDERR: None}
         data = os.pread(self._fd, self._RECORD.size, 0)
-        if len(data) == self._RECORD.size:
-            self._load(data)
+        if data:  # one from before there were dropped lines is shorter
+            self._load(data.ljust(self._RECORD.size, b"\0"))
 
     def _load(self, data: bytes) -> None:
-        stream, eof, out, err, begin, end, time_ns, *lines = self._RECORD.unpack(data)
+        stream, eof, out, err, kind, begin, end, time_ns, *lines, dropped = self._RECORD.unpack(data)
         if not stream:
             return
-        self.intent = Intent(Stream(stream), begin, end, time_ns, bool(eof))
+        self.intent = Intent(Stream(stream), begin, end, time_ns, bool(eof), Kind(kind), dropped)
         if out:
             self.open_lines[Stream.STDOUT] = OpenLine(lines[0], lines[1])
         if err:
@@ -70,6 +74,7 @@ class Ledger:
             intent.eof,
             out is not None,
             err is not None,
+            intent.kind,
             intent.begin,
             intent.end,
             intent.time_ns,
@@ -77,6 +82,7 @@ class Ledger:
             out.time_ns if out else 0,
             err.start if err else 0,
             err.time_ns if err else 0,
+            intent.lines,
         )
         os.pwrite(self._fd, record, 0)
 

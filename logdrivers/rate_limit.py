@@ -1,0 +1,111 @@
+"""A container's rate limit: how many bytes may pass now, and the durable count of what was dropped.
+
+A token bucket, in source bytes. Dropped lines are counted in ``source.state`` beside the journal, together with
+the place in the stream up to which they are counted, so that kill -9 neither loses a count nor doubles it. What
+is cut where, and the marker line that stands for dropped ones, is the copier's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.source_options import RateLimit
+from logdrivers.statefile import StateFile, read_state
+
+__all__ = ["CAUSE", "SOURCE_STATE_NAME", "Bucket", "DropCounter", "Dropped", "marker", "read_dropped"]
+
+#: The ``cause`` of these drops at /metrics.
+CAUSE = "rate_limit"
+#: Name of the state file in the container's log directory.
+SOURCE_STATE_NAME = "source.state"
+_FIELDS = "QQQQ"  # lines, bytes, the places in stdout and stderr up to which they are counted
+
+
+class Bucket:
+    """Bytes that may pass: ``burst_bytes`` at first, refilled at the rate. Times are monotonic seconds."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._rate = float(limit.bytes_per_second)
+        self._burst = float(limit.burst_bytes)
+        self._tokens = self._burst
+        self._at = 0.0
+
+    def allowance(self, now: float) -> int:
+        """Bytes that may pass now; below zero after a line that was larger than what was left."""
+        if self._at:
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return int(self._tokens)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is missing, as of the last ``allowance``: then a line of any length may pass."""
+        return self._tokens >= self._burst
+
+    def spend(self, size: int) -> None:
+        """So many bytes passed."""
+        self._tokens -= size
+
+    def seconds_to(self, tokens: float) -> float:
+        """How long until so many bytes may pass, or as many as ever."""
+        return max(0.0, (min(tokens, self._burst) - self._tokens) / self._rate)
+
+    def seconds_to_full(self) -> float:
+        """How long until the bucket is full."""
+        return self.seconds_to(self._burst)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was dropped since the container was made."""
+
+    lines: int = 0
+    bytes: int = 0
+
+
+class DropCounter:
+    """The count of one container, kept at ``path``. Raises OSError, ValueError if that is no such file."""
+
+    def __init__(self, path: Path) -> None:
+        self._state = StateFile(path, _FIELDS)
+
+    def count(self, stream: Stream, lines: int, begin: int, end: int) -> None:
+        """Count the bytes ``[begin, end)`` of a stream as so many dropped lines, once."""
+        total, size, out, err = self._state.values or (0, 0, 0, 0)
+        counted = out if stream is Stream.STDOUT else err
+        if counted == end:
+            return
+        out, err = (end, err) if stream is Stream.STDOUT else (out, end)
+        self._state.write(total + lines, size + end - begin, out, err)
+
+    @property
+    def dropped(self) -> Dropped:
+        """All of it."""
+        lines, size, *_ = self._state.values or (0, 0)
+        return Dropped(lines, size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._state.close()
+
+
+def read_dropped(directory: Path) -> Dropped:
+    """What was dropped of the container with this log directory, told by whoever counted it last.
+
+    Raises OSError, ValueError if the file is not one of these.
+    """
+    try:
+        values = read_state(directory / SOURCE_STATE_NAME, _FIELDS)
+    except FileNotFoundError:
+        return Dropped()
+    return Dropped(*values[:2]) if values else Dropped()
+
+
+def marker(stream: Stream, time_ns: int, lines: int, size: int, limit: RateLimit) -> Block:
+    """The line that stands in the journal for dropped ones."""
+    text = (
+        f"taffrail: {lines} lines ({size} bytes) dropped: over rate-limit {limit.bytes_per_second} bytes/s\n"
+    )
+    return Block(text.encode(), Encoding.LINES, stream, time_ns, time_ns, 1)
