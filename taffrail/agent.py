@@ -32,6 +32,7 @@ from exporters.prometheus.http import routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
+from taffrail.forward_security import forward_security, forward_tls
 from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
@@ -168,7 +169,13 @@ class Agent:
     ) -> ForwardInput | None:
         if not self._config.inputs.forward:
             return None
-        receiver = ForwardInput(*split_address(self._config.inputs.forward), store, sources)
+        receiver = ForwardInput(
+            *split_address(self._config.inputs.forward),
+            store,
+            sources,
+            security=forward_security(self._config),
+            tls=forward_tls(self._config),
+        )
         await receiver.start()
         stack.push_async_callback(receiver.stop)
         self._listening(forward=receiver.address)

@@ -80,6 +80,24 @@ class InputsConfig:
 
     gelf: str = field(default="127.0.0.1:12201", metadata=_doc("GELF over UDP and TCP"))
     forward: str = field(default="127.0.0.1:24224", metadata=_doc("Fluentd's Forward protocol"))
+    forward_shared_key: str = field(
+        default="", metadata=_doc("key that Forward senders have to prove to know; empty: anybody may send")
+    )
+    forward_shared_key_file: str = field(
+        default="", metadata=_doc("file with that key, read at start, instead of the key itself")
+    )
+    forward_users: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "passwords by user: with any, Forward senders have to be one of them; needs a shared key"
+        ),
+    )
+    forward_tls_cert: str = field(
+        default="", metadata=_doc("PEM file with the certificate of the Forward input: it speaks TLS then")
+    )
+    forward_tls_key: str = field(
+        default="", metadata=_doc("PEM file with its key, if the certificate's file does not have it")
+    )
 
 
 @dataclass(frozen=True, slots=True)

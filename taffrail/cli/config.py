@@ -13,7 +13,7 @@ from taffrail.config import Config
 
 __all__ = ["add_arguments", "render", "run"]
 
-_SECRET = ("password", "api_key")
+_SECRET = ("password", "api_key", "forward_shared_key", "forward_users")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
