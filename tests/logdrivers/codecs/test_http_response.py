@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ RESPONSES = [
 def test_responses_are_found_wherever_the_stream_is_cut(cuts: list[int]) -> None:
     reader = ResponseReader()
     at = [0, *sorted(cuts), len(STREAM)]
-    found = [r for start, end in zip(at, at[1:], strict=False) for r in reader.feed(STREAM[start:end])]
+    found = [r for start, end in pairwise(at) for r in reader.feed(STREAM[start:end])]
     assert found == RESPONSES
     assert reader.pending_bytes == 0
 
