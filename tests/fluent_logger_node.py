@@ -145,7 +145,10 @@ class FluentLogger:
             server.close()
 
     def send(self, options: dict[str, Any], events: list[tuple[str, dict[str, Any], Any]]) -> str:
-        """Send events (tag behind ``app.``, record, time) with these FluentClientOptions: ``sent`` or why not."""
+        """Send events with these FluentClientOptions: ``sent``, or why not.
+
+        An event is its tag (behind ``app.``), its record and its time in milliseconds or ``[seconds, nanoseconds]``.
+        """
         done = subprocess.run(
             [*_node(), "-e", _CLIENT, json.dumps([options, events])],
             capture_output=True, text=True, cwd=self._home, env=_environment(), timeout=_WAIT_SECONDS,
