@@ -1,0 +1,220 @@
+"""Faults while containers of a real Docker Engine write: killed plugins, a plugin that stops, engines that end."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgpack
+import orjson
+import pytest
+
+from logdrivers.delivery import STATE_NAME, Counters, read_counters
+from tests.logdrivers.plugin.conftest import Plugin, wait_until
+
+KILLS = 32
+SEED = 20261121
+#: Writes numbers until it is told to stop, and then says how many.
+WRITER = """
+trap 'stop=1' TERM
+i=0
+while [ -z "$stop" ]; do
+    echo "number $i of many"; i=$((i+1))
+    if [ $((i % 64)) = 0 ]; then usleep 2000; fi
+done
+echo "total $i"
+"""
+
+
+class Receiver:
+    """Counts the numbers it receives, by GELF over TCP or by Forward with acknowledgements."""
+
+    def __init__(self, talk: Callable[[Receiver, socket.socket], None]) -> None:
+        self.numbers: Counter[int] = Counter()
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                self._talk(self, connection)
+        except ConnectionError:
+            return  # its sender was killed
+
+    def count(self, texts: list[str]) -> None:
+        self.numbers.update(int(text.split(" ")[1]) for text in texts if text.startswith("number"))
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def gelf(receiver: Receiver, connection: socket.socket) -> None:
+    rest = b""
+    while data := connection.recv(1 << 20):
+        *messages, rest = (rest + data).split(b"\0")
+        receiver.count([orjson.loads(message)["short_message"] for message in messages])
+
+
+def forward(receiver: Receiver, connection: socket.socket) -> None:
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, timestamp=0)
+    while data := connection.recv(1 << 20):
+        unpacker.feed(data)
+        for _, events, option in unpacker:
+            records = msgpack.Unpacker(raw=False, strict_map_key=False)
+            records.feed(events)
+            receiver.count([record["log"] for _, record in records])
+            connection.sendall(msgpack.packb({"ack": option["chunk"]}))
+
+
+@pytest.fixture
+def sinks() -> Iterator[dict[str, Receiver]]:
+    receivers = {"gelf": Receiver(gelf), "fluentd": Receiver(forward)}
+    yield receivers
+    for receiver in receivers.values():
+        receiver.close()
+
+
+def options(sink: str, sinks: dict[str, Receiver]) -> dict[str, str]:
+    if sink == "gelf":
+        return {"sink": sink, "gelf-address": f"tcp://127.0.0.1:{sinks[sink].port}"}
+    if sink == "fluentd":
+        return {
+            "sink": sink,
+            "fluentd-address": f"127.0.0.1:{sinks[sink].port}",
+            "fluentd-request-ack": "true",
+        }
+    return {"sink": sink}
+
+
+def written_numbers(shown: bytes) -> Counter[int]:
+    """The numbers in a log that ends with their total; nothing else is in it."""
+    *lines, last = shown.splitlines()
+    total = re.fullmatch(rb"total (\d+)", last)
+    assert total, last
+    found = [re.fullmatch(rb"number (\d+) of many", line) for line in lines]
+    assert all(found), next(line for line, match in zip(lines, found, strict=True) if not match)
+    numbers = Counter(int(match[1]) for match in found if match)
+    assert len(numbers) == int(total[1])
+    return numbers
+
+
+def counters(plugin: Plugin, container: str) -> Counters:
+    found = read_counters(plugin.directory(container) / "log" / STATE_NAME)
+    assert found is not None
+    return found
+
+
+def log_size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
+    plugin: Plugin, sinks: dict[str, Receiver]
+) -> None:
+    chance = random.Random(SEED)
+    containers = {
+        sink: plugin.container(WRITER, **options(sink, sinks)) for sink in ("json-file", "gelf", "fluentd")
+    }
+    for _ in range(KILLS):
+        plugin.serving()
+        time.sleep(chance.uniform(0.0, 0.25))  # the random point
+        plugin.kill()
+        plugin.start()
+    plugin.serving()
+    plugin.docker.run("stop", *containers.values())
+    for sink, container in containers.items():
+        numbers = written_numbers(plugin.logs(container).stdout)
+        assert numbers == Counter(range(len(numbers)))
+        if sink not in sinks:
+            continue
+        receiver, written = sinks[sink], len(numbers) + 1
+        wait_until(
+            lambda c=container: counters(plugin, c).held == 0,  # type: ignore[misc]
+            f"the delivery to {sink}: {plugin.log()[-2000:]}",
+        )
+        now = counters(plugin, container)
+        assert (now.written, now.delivered, now.dropped) == (written, written, {})
+        wait_until(
+            lambda r=receiver, n=numbers: set(r.numbers) == set(n),  # type: ignore[misc]
+            f"all numbers at {sink}: {len(receiver.numbers)} of {len(numbers)}",
+        )
+
+
+def test_a_plugin_that_stops_reading_goes_on_where_it_was(plugin: Plugin, sinks: dict[str, Receiver]) -> None:
+    container = plugin.container(
+        'i=0; while [ $i -lt 60000 ]; do echo "number $i of many"; i=$((i+1)); done; echo "total $i"',
+        **options("gelf", sinks),
+    )
+    wait_until(lambda: sinks["gelf"].numbers[1000], "lines")
+    plugin.process.send_signal(signal.SIGSTOP)
+    # What it may write meanwhile is what pipes hold; then it waits.
+    state = plugin.docker.run("inspect", "-f", "{{.State.Status}}", container).stdout
+    before = len(sinks["gelf"].numbers)
+    time.sleep(0.5)
+    assert plugin.docker.run("inspect", "-f", "{{.State.Status}}", container).stdout == state == b"running\n"
+    assert len(sinks["gelf"].numbers) - before < 60_000
+    plugin.process.send_signal(signal.SIGCONT)
+    plugin.docker.run("wait", container)
+    assert written_numbers(plugin.logs(container).stdout) == Counter(range(60_000))
+    wait_until(lambda: len(sinks["gelf"].numbers) == 60_000, "all lines at the sink")
+
+
+def test_several_containers_at_once_started_stopped_and_restarted(
+    plugin: Plugin, sinks: dict[str, Receiver]
+) -> None:
+    names = ["json-file", "gelf", "fluentd", "local"]
+    containers = {sink: plugin.container(WRITER, **options(sink, sinks)) for sink in names}
+    for _ in range(3):
+        plugin.docker.run("restart", "-t", "10", *containers.values())
+    plugin.docker.run("stop", *containers.values())
+    for container in containers.values():
+        runs = re.split(rb"(?<=\n)(?=number 0 )", plugin.logs(container).stdout)
+        runs = [run for run in runs if run]
+        assert len(runs) == 4
+        for run in runs:
+            numbers = written_numbers(run)
+            assert numbers == Counter(range(len(numbers)))
+
+
+def test_a_container_removed_while_it_writes_loses_nothing_that_it_wrote(
+    docker_engine: object, make_plugin: Callable[..., Plugin], sinks: dict[str, Receiver]
+) -> None:
+    plugin = make_plugin("--docker-socket", f"{docker_engine.root}/s")  # type: ignore[attr-defined]
+    container = plugin.container(WRITER, **options("gelf", sinks))
+    wait_until(lambda: len(sinks["gelf"].numbers) > 500, "lines")
+    plugin.docker.run("rm", "-f", container)
+    wait_until(lambda: not plugin.directory(container).exists(), f"the removal: {plugin.log()}")
+    numbers = sinks["gelf"].numbers
+    wait_until(lambda: numbers == Counter(range(len(numbers))), "all that was written, once")
+
+
+def test_killed_engines_take_their_containers_up_again(plugin: Plugin, sinks: dict[str, Receiver]) -> None:
+    containers = {sink: plugin.container(WRITER, **options(sink, sinks)) for sink in ("json-file", "fluentd")}
+    wait_until(lambda: sinks["fluentd"].numbers[100], "lines")
+    before = len(sinks["fluentd"].numbers)
+    plugin.docker.stop()  # live-restore: the containers go on
+    plugin.docker.start()
+    wait_until(lambda: len(sinks["fluentd"].numbers) > before + 500, "lines after the restart")
+    plugin.docker.run("stop", *containers.values())
+    for container in containers.values():
+        numbers = written_numbers(plugin.logs(container).stdout)
+        assert numbers == Counter(range(len(numbers)))
+    wait_until(lambda: counters(plugin, containers["fluentd"]).held == 0, "the delivery")
