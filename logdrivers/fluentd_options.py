@@ -105,8 +105,9 @@ def check_options(options: Mapping[str, str]) -> None:
             parse_duration(options[key])
     _check_retries(options.get("fluentd-max-retries", ""))
     if "fluentd-async" in options and "fluentd-async-connect" in options:
+        # Docker's words have no last quotation mark.
         raise OptionError(
-            "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect'"
+            "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect"
         )
     for key in _FLAGS:
         flag(options, key)

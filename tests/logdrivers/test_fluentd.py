@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import socket
 import ssl
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from logdrivers.fluentd_options import parse_address
         ({"x": "1"}, "unknown log opt 'x' for fluentd log driver"),
         (
             {"fluentd-async": "1", "fluentd-async-connect": "1"},
-            "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect'",
+            "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect",
         ),
         ({"fluentd-address": "udp://a:1"}, "invalid fluentd-address (udp://a:1): unsupported scheme: 'udp'"),
         ({"fluentd-address": "unix://"}, "invalid fluentd-address (unix://): path is empty"),
@@ -56,6 +57,59 @@ from logdrivers.fluentd_options import parse_address
     ],
 )
 def test_refusals_are_dockers(options: dict[str, str], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        FluentdDriver().validate(options)
+    assert str(caught.value) == message
+
+
+KEYED = {"fluentd-shared-key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"fluentd-message-mode": "forward"},
+            "invalid fluentd-message-mode: forward, expected message, packed or compressed",
+        ),
+        ({"fluentd-shared-key": ""}, "fluentd-shared-key is empty"),
+        (
+            KEYED | {"fluentd-shared-key-file": "/k"},
+            "conflicting options: cannot specify both 'fluentd-shared-key' and 'fluentd-shared-key-file'",
+        ),
+        (
+            {"fluentd-shared-key-file": "/nope"},
+            "cannot read fluentd-shared-key-file /nope: No such file or directory",
+        ),
+        (
+            {"fluentd-shared-key-file": "/dev/null"},
+            "cannot read fluentd-shared-key-file /dev/null: the file is empty",
+        ),
+        ({"fluentd-shared-key-file": "/"}, "cannot read fluentd-shared-key-file /: Is a directory"),
+        (
+            {"fluentd-username": "u", "fluentd-password": "p"},
+            "fluentd-username is only valid with fluentd-shared-key or fluentd-shared-key-file",
+        ),
+        (
+            KEYED | {"fluentd-username": "u"},
+            "fluentd-username and fluentd-password or fluentd-password-file go together",
+        ),
+        (
+            KEYED | {"fluentd-password": "p"},
+            "fluentd-username and fluentd-password or fluentd-password-file go together",
+        ),
+        (
+            KEYED | {"fluentd-username": "u", "fluentd-password-file": "/nope"},
+            "cannot read fluentd-password-file /nope: No such file or directory",
+        ),
+        ({"fluentd-tls-ca-cert": "/x"}, "fluentd-tls-ca-cert is only valid for tls:// addresses"),
+        (
+            {"fluentd-address": "tls://h", "fluentd-tls-ca-cert": "/nope"},
+            'could not read CA certificate "/nope": open /nope: no such file or directory',
+        ),
+    ],
+)
+def test_options_of_ours_that_cannot_work_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         FluentdDriver().validate(options)
     assert str(caught.value) == message
@@ -345,6 +399,144 @@ def test_a_closed_connection_is_noticed_before_the_next_batch(tcp: socket.socket
     second = Peer(tcp)
     assert second.log() == b"b"
     for peer in (first, second):
+        peer.socket.close()
+    out.close()
+
+
+# --- the handshake, where no foreign server goes ---
+
+
+def helo(**options: object) -> bytes:
+    packed: bytes = msgpack.packb(["HELO", {"nonce": b"n" * 16, "auth": "", "keepalive": True} | options])
+    return packed
+
+
+def pong(ping: Any, accepted: bool = True, host: str = "there", key: bytes = b"k") -> bytes:
+    proof = hashlib.sha512(ping[2] + host.encode() + b"n" * 16 + key).hexdigest()
+    packed: bytes = msgpack.packb(["PONG", accepted, "", host, proof])
+    return packed
+
+
+def test_without_keepalive_a_connection_carries_one_batch(tcp: socket.socket) -> None:
+    out = sink(at(tcp), shared_key="k")
+    got: list[bytes] = []
+
+    def serve() -> None:
+        for _ in range(2):
+            peer = Peer(tcp)
+            peer.socket.sendall(helo(keepalive=False))
+            peer.socket.sendall(pong(peer.message()))
+            got.append(peer.log())
+            assert peer.socket.recv(1) == b""
+            peer.socket.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    out.send([lines(b"a")])
+    out.send([lines(b"b")])
+    server.join()
+    assert got == [b"a", b"b"]
+    out.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        (b"", None, "no HELO, it closed the connection"),
+        (ack(b"x"), None, r"no handshake of Forward"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", None, "no handshake of Forward"),
+        (msgpack.packb(["HELO", 5]), None, "its HELO has no options"),
+        (msgpack.packb(["HELO"]), None, "no handshake of Forward"),
+        (msgpack.packb(["PONG", True, "", "h", "d"]), None, "no HELO, but another message"),
+        (helo(), lambda ping: b"", "no PONG, it closed the connection"),
+        (helo(), lambda ping: pong(ping, host="here"), "it has our own host name, 'here'"),
+        (helo(), lambda ping: pong(ping, key=b"other"), "it does not know the shared key"),
+        (helo(), lambda ping: msgpack.packb(["PONG", 1, None, b"h", 3]), "it refused us: it gave no reason"),
+        (
+            helo(),
+            lambda ping: msgpack.packb(["PONG", False, "a\n" + "b" * 900, "", ""]),
+            r"refused us: a\?b{198}$",
+        ),
+    ],
+)
+def test_a_server_that_fails_the_handshake_is_down(
+    tcp: socket.socket, first: bytes, second: Callable[[Any], bytes] | None, why: str
+) -> None:
+    out = sink(at(tcp), shared_key="k", self_hostname="here")
+
+    def serve() -> None:
+        peer = Peer(tcp)
+        peer.socket.sendall(first)
+        if second is not None:
+            peer.socket.sendall(second(peer.message()))
+        peer.socket.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with pytest.raises(SinkDown, match=f"cannot connect to tcp://{at(tcp)}: .*{why}"):
+        out.send([lines(b"a")])
+    server.join()
+    out.close()
+
+
+def test_a_server_without_a_key_costs_a_driver_with_one_the_deadline(
+    tcp: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fluentd_sink, "_HANDSHAKE_SECONDS", 0.1)
+    out = sink(at(tcp), shared_key="k")
+    with pytest.raises(SinkDown, match=r"no HELO within 0.1 s; a server without a shared key sends none"):
+        out.send([lines(b"a")])
+    out.close()
+
+
+def test_a_server_that_asks_for_a_key_late_is_down(tcp: socket.socket) -> None:
+    out = sink(at(tcp))
+    out.send([lines(b"a")])
+    peer = Peer(tcp)
+    peer.socket.sendall(helo())
+    with pytest.raises(SinkDown, match="it asks for a shared key, and neither fluentd-shared-key nor"):
+        out.send([lines(b"b")])
+    peer.socket.close()
+    out.close()
+
+
+def test_more_messages_than_a_window_are_answered_in_turn(
+    tcp: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fluentd_sink, "_WINDOW", 3)
+    out = sink(at(tcp), message_mode="message", request_ack="true")
+    seen: list[list[bytes]] = []
+
+    def serve() -> None:
+        peer = Peer(tcp)
+        for count in (3, 3, 1):
+            messages = [peer.message() for _ in range(count)]
+            peer.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):  # nothing more before the answers
+                peer.socket.recv(1)
+            peer.socket.settimeout(10)
+            seen.append([message[2][b"log"] for message in messages])
+            peer.socket.sendall(b"".join(ack(message[3][b"chunk"]) for message in messages))
+        peer.socket.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    out.send([lines(b"1", b"2"), lines(b"3", b"4", b"5", b"6", b"7")])
+    server.join()
+    assert seen == [[b"1", b"2", b"3"], [b"4", b"5", b"6"], [b"7"]]
+    out.close()
+
+
+def test_a_message_sent_again_keeps_its_id(tcp: socket.socket) -> None:
+    out = sink(at(tcp), message_mode="message", request_ack="true", read_timeout="200ms")
+    for _ in range(2):
+        with pytest.raises(SinkDown, match="has not acknowledged 2 chunks"):
+            out.send([lines(b"a", b"b")])
+    peers = [Peer(tcp), Peer(tcp)]
+    first, again = ([peer.message()[3][b"chunk"] for _ in range(2)] for peer in peers)
+    assert first == again
+    assert len(set(first)) == 2
+    for peer in peers:
         peer.socket.close()
     out.close()
 
