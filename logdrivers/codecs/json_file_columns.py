@@ -60,7 +60,8 @@ def _times(texts: Sequence[str]) -> list[int]:
     second, begin_ns = _NO_SECOND, 0
     for text in texts:
         digits = text[20:-1]
-        if text[:20] != second or text[-1] != "Z" or not digits.isdecimal() or len(digits) > 9:
+        plain = text.isascii() and digits.isdecimal() and len(digits) < 10
+        if not plain or text[:20] != second or text[-1] != "Z":
             times.append(parse_time(text.encode()))
             if len(text) > 20 and text[19] == "." and text[-1] == "Z":
                 second, begin_ns = text[:20], parse_time(f"{text[:19]}Z".encode())
