@@ -64,6 +64,7 @@ class JournalBudget:
 
     def __init__(self, log_directories: Callable[[], Iterable[Path]], max_bytes: int) -> None:
         self._log_directories, self._max_bytes = log_directories, max_bytes
+        self._seconds = _SECONDS
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal budget", daemon=True)
 
@@ -80,11 +81,11 @@ class JournalBudget:
     def _run(self) -> None:
         seconds = 0.0
         while not self._stop.wait(seconds):
-            seconds = _SECONDS
+            seconds = self._seconds
             try:
                 done = keep_budget(self._log_directories(), self._max_bytes)
             except OSError as error:
                 log.error("add up the journals of this host: %s; trying again", error)
                 continue
             if done.total - done.freed < self._max_bytes // 2:
-                seconds = _SECONDS_WITH_ROOM
+                seconds = max(seconds, _SECONDS_WITH_ROOM)

@@ -29,6 +29,7 @@ from runtime.shim.copier import Copier
 from runtime.shim.delivery import ShimDelivery
 from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
+from runtime.shim.heap import HeapTrim
 from runtime.shim.linux import set_child_subreaper, set_process_name
 from runtime.shim.messages import TEMPLATE_SOCKET, connect, encode_line, send
 from runtime.shim.pump import Pump
@@ -223,9 +224,10 @@ class Shim:
     def _serve(self) -> None:
         assert self._pump is not None
         pump = self._pump
+        heap = HeapTrim(self._delivery.behind)
         while self._process.waited is None:
             moved = pump.round()
-            self._reactor.poll(pump.wait_seconds(moved))
+            self._reactor.poll(heap.seconds(moved, pump.wait_seconds(moved)))
 
     def _finish(self) -> None:
         """Drain both streams to their end, then write the record of the end."""
@@ -239,7 +241,7 @@ class Shim:
         now = time.monotonic()
         last_moved, give_up = now, now + _JOURNAL_SECONDS
         while not pump.drained and time.monotonic() < give_up:
-            if pump.round() or self._held_back():
+            if pump.round() or self._held_back() or pump.refused:
                 last_moved = time.monotonic()
             elif not pump.behind and time.monotonic() - last_moved > _DRAIN_SECONDS:
                 log.warning("a stray process holds the output of %s open", self._spec.container_id[:12])
@@ -253,6 +255,9 @@ class Shim:
                 self._spec.container_id[:12],
                 pump.behind,
             )
+        if pump.refused and pump.unread:
+            log.error("container %s ended with %d bytes in its pipes that no disk took: they are lost",
+                      self._spec.container_id[:12], pump.unread)  # fmt: skip
         self._exit = self._process.waited.exit_status(oom_killed)
         self._exit.write(self._spec.run_dir)
         self._delivery.end()

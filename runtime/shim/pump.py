@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import select
+import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 
@@ -105,6 +108,16 @@ class Pump:
         """Bytes that have left the pipes and are not in the journal."""
         return sum(s.end - self._copier.copied(stream) for stream, s in self._copier.spools.items())
 
+    @property
+    def refused(self) -> bool:
+        """Whether journal or spool took nothing at the last try."""
+        return bool(self._retry_at)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that are still in the pipes."""
+        return sum(_readable(fd) for fd in self._fds.values())
+
     def wait_seconds(self, moved: int) -> float | None:
         """How long to wait after a round; arms the pipes when it may be for ever."""
         seconds = self._wait_seconds(moved)
@@ -167,6 +180,8 @@ class Pump:
             self.failures += 1
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             log.error("write the output of %s: %s; trying again", self._spec.container_id[:12], error)
+            with contextlib.suppress(OSError):
+                self._copier.release()  # what is in the journal need not fill the disk of the spools
             return 0
 
     def flush(self) -> None:
@@ -240,3 +255,9 @@ class Pump:
 
 
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def _readable(fd: int) -> int:
+    size = bytearray(4)
+    fcntl.ioctl(fd, termios.FIONREAD, size)
+    return int.from_bytes(size, sys.byteorder)
