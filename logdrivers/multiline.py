@@ -43,16 +43,13 @@ class _Continued:
     """Lines that match ``tail`` belong to the line before them.
 
     ``tail`` begins with the newline before such a line and ends before its own, and takes as many as there
-    are. ``needles``: without one of them in the data no line matches.
+    are.
     """
 
     tail: re.Pattern[bytes]
-    needles: tuple[bytes, ...] = ()
     any_line_goes_on = True
 
     def spans(self, data: bytes, begin: int, end: int) -> Iterator[Span]:
-        if self.needles and not any(needle in data for needle in self.needles):
-            return
         for match in self.tail.finditer(data, begin, end - 1):
             yield Span(data.rfind(b"\n", begin, match.start()) + 1 or begin, match.end() + 1)
 
@@ -84,15 +81,17 @@ class _Headed:
             yield Span(match.start(), here)
 
 
-def _continued(lines: bytes, *needles: bytes) -> _Continued:
-    return _Continued(re.compile(rb"(?:\n(?:%s)[^\n]*)+" % lines), needles)
+def _continued(lines: bytes) -> _Continued:
+    # With the newline in front the search goes from newline to newline, not from byte to byte.
+    line = rb"\n%s[^\n]*" % lines
+    return _Continued(re.compile(rb"(?m)%s(?:%s)*" % (line, line)))
 
 
 # \Z is the end of what has been read: what stands there may still become a part of the message.
 _INDENTED = rb"(?:[ \t][^\n]*\n)*"
 _PYTHON_TRACE = (
     rb"(?:Traceback \(most recent call last\):\n%s(?:[A-Za-z_][\w.]*(?::[^\n]*)?\n)?"
-    rb"|  \+ Exception Group Traceback [^\n]*\n%s)" % (_INDENTED, _INDENTED)
+    rb"|  \+ Exception Group Traceback [^\n]*\n(?:(?!  \+ )[ \t][^\n]*\n)*)" % _INDENTED
 )
 _PYTHON_LINK = (
     rb"(?:During handling of the above exception, another exception occurred"
@@ -111,20 +110,16 @@ _GO = (
 
 #: The rules that have a name, for the option ``multiline``.
 PRESETS: dict[str, Rule] = {
-    "dotnet": _continued(rb"[ \t]+at |[ \t]*---> |[ \t]*--- End of ", b"\n ", b"\n\t", b"\n---"),
+    "dotnet": _continued(rb"(?:[ \t]+at |[ \t]*---> |[ \t]*--- End of )"),
     "go": _Headed(re.compile(_GO), (b"panic: ", b"fatal error: ")),
-    "indented": _continued(rb"[ \t]", b"\n ", b"\n\t"),
+    "indented": _continued(rb"[ \t]"),
     "java": _continued(
-        rb"[ \t]+(?:at |\.\.\. \d+ |Suppressed: |- locked |- waiting |eval at )"
-        rb"|[ \t]*(?:Caused by|nested exception is): ",
-        b"\n\t",
-        b"\n ",
-        b"\nCaused by: ",
-        b"\nnested ",
+        rb"(?:[ \t]+(?:at |\.\.\. \d+ |Suppressed: |- locked |- waiting |eval at )"
+        rb"|[ \t]*(?:Caused by|nested exception is): )",
     ),
-    "node": _continued(rb"[ \t]|[}\])]+[;,]?(?=\n|\Z)", b"\n ", b"\n\t", b"\n}", b"\n]", b"\n)"),
+    "node": _continued(rb"(?:[ \t]|[}\])]+[;,]?(?=\n|\Z))"),
     "python": _Headed(re.compile(_PYTHON), (b"Traceback (most recent call last)",)),
-    "ruby": _continued(rb"[ \t]+(?:from |\d+: from )", b"\n ", b"\n\t"),
+    "ruby": _continued(rb"[ \t]+(?:from |\d+: from )"),
 }
 
 
@@ -142,7 +137,7 @@ def start_rule(pattern: str) -> Rule:
     within = line_pattern(pattern)
     if within is None:
         return _ByLine(alone)
-    return _Continued(re.compile(rb"(?m)(?:\n(?!%s)[^\n]*)+" % within))
+    return _continued(rb"(?!%s)" % within)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,16 +125,17 @@ class Splitter:
         multiline = self._options.multiline
         assert multiline is not None
         while end - begin > multiline.max_bytes or data.count(b"\n", begin, end) > multiline.max_lines:
-            cut = begin
-            for _ in range(multiline.max_lines):
+            cut, lines = data.index(b"\n", begin, end) + 1, 1
+            while cut < end and lines < multiline.max_lines:
                 line_end = data.index(b"\n", cut, end) + 1
-                if line_end - begin > multiline.max_bytes and cut > begin:
+                if line_end - begin > multiline.max_bytes:
                     break
-                cut = line_end
+                cut, lines = line_end, lines + 1
             yield cut
+            if cut == end:
+                return
             begin = cut
-        if begin < end:
-            yield end
+        yield end
 
     def _is_full(self, data: bytes, begin: int, end: int) -> bool:
         multiline = self._options.multiline

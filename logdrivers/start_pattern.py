@@ -10,7 +10,7 @@ import re
 
 __all__ = ["line_pattern"]
 
-_TOKEN = re.compile(r"\\(?:x[0-9a-fA-F]{2}|.)|\[\^?\]?|\(\?(?:P?<?[a-zA-Z=!<]*|[^)]*\))|.", re.DOTALL)
+_TOKEN = re.compile(r"\\(?:x[0-9a-fA-F]{2}|.)|\[\^?\]?|\(\?(?:P?<?[a-zA-Z=!<:]*|[^)]*\))|.", re.DOTALL)
 _NARROW = {"\\s": r"[ \t\r\f\v]", "\\W": r"[^\w\n]", "\\D": r"[^\d\n]"}
 _SAFE_GROUPS = frozenset({"(?:", "(?=", "(?!", "(?P<"})
 _FLAGS = re.compile(r"\(\?([ai]+)\)")

@@ -69,6 +69,7 @@ class Copier:
         self._bucket: Bucket | None = None
         self._counter: DropCounter | None = None
         self._gates: dict[Stream, Gate] = {}
+        self.journal = open_journal()  # which makes the log directory
         rate = self._options.rate
         if rate is not None:
             self._bucket = Bucket(rate)
@@ -76,7 +77,6 @@ class Copier:
                 assert open_counter is not None
                 self._counter = open_counter()
                 self._gates = {stream: Gate(self._bucket) for stream in both}
-        self.journal = open_journal()
         resume = self.journal.resume()
         self._mark = {Stream.STDOUT: resume.mark.stdout, Stream.STDERR: resume.mark.stderr}
         self.spools: Mapping[Stream, Spool] = {s: open_spool(s, mark) for s, mark in self._mark.items()}

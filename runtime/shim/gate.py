@@ -63,7 +63,7 @@ class Gate:
         block, size = piece.block, end - begin
         if line is not None:
             if line.dropped:
-                yield Part(None, end, 0, piece.open_line)
+                yield Part(None, end, 0, line if piece.open_line is not None else None)
                 return
             self._bucket.spend(size)
             yield Part(block, end, 0, piece.open_line)
