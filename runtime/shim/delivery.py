@@ -58,6 +58,10 @@ class ShimDelivery:
         delivery = self._delivery
         return delivery is not None and time.monotonic() < self._leave_at and not delivery.caught_up()
 
+    def behind(self) -> bool:
+        """Whether lines wait for the sink."""
+        return self._delivery is not None and not self._delivery.caught_up()
+
     def close(self) -> None:
         """Stop delivering; what is left stays in the journal."""
         delivery, self._delivery = self._delivery, None

@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "die_with_parent",
     "exit_status_of",
+    "one_heap",
     "pipe_pending",
     "process_start",
     "set_child_subreaper",
@@ -26,6 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _FIONREAD = 0x541B
+_M_ARENA_MAX = -8  # malloc.h
 _SIGKILL = 9
 #: ``_IOWR(0xFF, 11, struct pidfd_info)`` with the 64-byte first version of the structure (linux/pidfd.h).
 _PIDFD_GET_INFO = 0xC040FF0B
@@ -56,6 +58,16 @@ def set_process_name(name: str) -> None:
     """Set what ``ps -o comm`` shows (15 bytes at most; the rest is cut)."""
     text = ctypes.create_string_buffer(name.encode()[:15])
     _prctl(_PR_SET_NAME, ctypes.addressof(text))
+
+
+def one_heap() -> None:
+    """Have all threads allocate from one heap, so that what one frees the others use (glibc only).
+
+    Call it before there are threads; what is forked keeps to it.
+    """
+    option = getattr(_libc, "mallopt", None)
+    if option is not None:
+        option(_M_ARENA_MAX, 1)
 
 
 def trim_heap() -> None:

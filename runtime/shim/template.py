@@ -24,7 +24,7 @@ from typing import Any
 
 from runtime.shim import preload, streams
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
-from runtime.shim.linux import process_start, set_child_subreaper, set_process_name
+from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim.process import run_shim
 from runtime.shim.spec import ShimSpec
@@ -234,6 +234,7 @@ def main(argv: list[str]) -> int:
     os.umask(0o022)
     set_child_subreaper()
     set_process_name("taffrail-templ")
+    one_heap()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Two or three descriptors for each container; the containers are not to inherit that.
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))

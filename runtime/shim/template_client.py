@@ -140,7 +140,7 @@ class TemplateClient:
 
     def _spawn(self) -> int:
         # The package's own place, so that it is found however the engine was started.
-        place = str(Path(__file__).resolve().parent.parent)
+        place = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
         log_path = str(self._run_dir / "template.log")
         # Not subprocess: the template is to outlive us, and nobody has to wait for it.
