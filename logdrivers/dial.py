@@ -13,6 +13,7 @@ import struct
 import termios
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from logdrivers.driver import SinkDown
@@ -135,16 +136,19 @@ def _events(sock: socket.socket) -> int:
     return next((events for _, events in poll.poll(0)), 0)
 
 
-def write(sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
+def write(sock: socket.socket, data: bytes | Iterable[bytes], timeout_seconds: float) -> None:
     """Write ``data`` and wait until the peer's host has taken it, which a returned ``send`` does not say.
 
-    The deadline is for progress: it starts again whenever the peer takes bytes, so a slow link is no dead
-    one. Raises SinkDown (no progress in time, the peer closed) or OSError; ``data`` is then to be sent again.
+    Several pieces may be made while those before them are on their way. The deadline is for progress: it
+    starts again whenever the peer takes bytes, so a slow link is no dead one. Raises SinkDown (no progress in
+    time, the peer closed) or OSError; ``data`` is then to be sent again.
     """
-    sock.settimeout(timeout_seconds)
-    view = memoryview(data)
-    while view:
-        view = view[sock.send(view[:_PIECE]) :]
+    if sock.gettimeout() != timeout_seconds:  # costs a system call
+        sock.settimeout(timeout_seconds)
+    for piece in (data,) if isinstance(data, bytes) else data:
+        view = memoryview(piece)
+        while view:
+            view = view[sock.send(view[:_PIECE]) :]
     _await_delivery(sock, timeout_seconds)
     # A peer that closes with bytes it has not read resets; one that closes having read them all does not.
     if _events(sock) & select.POLLERR or _unsent_bytes(sock):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Protocol
 
 from logdrivers.block import Block
@@ -113,13 +114,17 @@ class FrameSink(StreamSink):
         self._write_seconds = write_seconds
 
     def send(self, blocks: Sequence[Block]) -> None:
-        """Send all blocks in one write. Raises SinkDown, to be sent again; Rejected (``empty_line``)."""
+        """Send all blocks, each encoded when it is its turn, so that its bytes are still in the processor's cache.
+
+        Raises SinkDown, to be sent again; Rejected (``empty_line``).
+        """
         before = self._encoder.empty_lines
-        data = b"".join([self._encoder.frames(block) for block in blocks])
+        pieces = filter(None, map(self._encoder.frames, blocks))
+        first = next(pieces, None)
+        if first is not None:  # lines without text need no server
+            self._write(chain((first,), pieces))
         empty = self._encoder.empty_lines - before
-        if data:  # lines without text need no server
-            self._write(data)
         Rejected.check({EMPTY_LINE: empty})
 
-    def _write(self, data: bytes) -> None:
-        self._speak(lambda sock: write(sock, data, self._write_seconds), f"cannot write {len(data)} bytes")
+    def _write(self, pieces: Iterable[bytes]) -> None:
+        self._speak(lambda sock: write(sock, pieces, self._write_seconds))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from isal import igzip, isal_zlib
 
-from logdrivers.block import Block, Encoding, Stream
+from logdrivers.block import Block, Encoding, Stream, all_filled
 from logdrivers.codecs import json_file
 from logdrivers.driver import Info
 from logdrivers.options import extra_attributes
@@ -94,6 +94,10 @@ class GelfEncoder:
 
     def frames(self, block: Block) -> bytes:
         """All of the block as TCP takes it: uncompressed, a NUL behind each message."""
+        if all_filled(block) and b"\t" not in block.data:
+            glue = b"%s\0%s" % (self._suffix(block.first_ns, block.stream), self.prefix)
+            framed = json_file.escape_lines(block.data, block.lines, glue)
+            return b"".join((self.prefix, memoryview(framed)[: -len(self.prefix)]))
         out: list[bytes] = []
         for texts, suffix in self.groups(block):
             end = suffix + b"\0"

@@ -64,6 +64,7 @@ class JournaldEncoder:
     def entries(self, block: Block) -> list[bytes]:
         """One entry per line, also for a line without text."""
         out: list[bytes] = []
+        plain = block.encoding is Encoding.LINES
         for time_ns, stream, lines, partial in _groups(block):
             priority = _PRIORITY_ERROR if stream is Stream.STDERR else _PRIORITY_INFO
             head = b"PRIORITY=%d\nMESSAGE=" % priority
@@ -73,7 +74,7 @@ class JournaldEncoder:
                 _partial(partial),
             )
             number = self.ordinal
-            if any(b"\n" in line for line in lines):  # a message of several lines
+            if not plain and any(b"\n" in line for line in lines):  # a message of several lines
                 tail = tail[1:]
                 head = head.removesuffix(b"MESSAGE=")
                 out += [

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from logdrivers.block import Block, Encoding, Stream
+from logdrivers.block import Block, Encoding, Stream, count_lines
 
 __all__ = [
     "Encoder",
@@ -107,9 +107,12 @@ def render_attributes(attrs: Mapping[str, str] | None) -> bytes:
     )
 
 
-def escape_lines(data: bytes, lines: int) -> bytes:
-    """``lines`` lines, each ended by a newline, escaped; the newlines stay."""
-    return _render(data, lines, b"\n")
+def escape_lines(data: bytes, lines: int, glue: bytes = b"\n") -> bytes:
+    """``lines`` lines, each ended by a newline, escaped; each newline becomes ``glue``.
+
+    Raises ValueError if there are not so many.
+    """
+    return _render(data, lines, glue)
 
 
 def escape(text: bytes | str) -> bytes:
@@ -337,7 +340,7 @@ def _replace_surrogates(text: str) -> str:
 
 def count_records(data: bytes) -> int:
     """How many records ``data`` holds (whole ones)."""
-    return data.count(b"\n")
+    return count_lines(data)
 
 
 def messages(data: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from logdrivers.block import Block, Encoding, Stream
+from logdrivers.block import Block, Encoding, Stream, all_filled
 from logdrivers.codecs import json_file
 
 __all__ = ["FACILITIES", "FORMATS", "SyslogEncoder"]
@@ -62,6 +62,9 @@ class SyslogEncoder:
 
     def frames(self, block: Block) -> bytes:
         """All of the block as a stream takes it."""
+        if not self._octet_counted and all_filled(block):
+            head = self._header(block.first_ns, block.stream)
+            return b"".join((head, memoryview(block.data.replace(b"\n", b"\n" + head))[: -len(head)]))
         out: list[bytes] = []
         for header, lines in self._groups(block):
             if self._octet_counted:
