@@ -27,6 +27,7 @@ from runtime.oci.spec import make_spec
 from runtime.remainders import has_journal
 from runtime.rootfs import ContainerRootfs, EtcFiles
 from runtime.shim.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
+from runtime.shim.messages import LOG_DRIVER_FAILED
 from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim
 from runtime.state import read_json
 
@@ -275,6 +276,8 @@ def _start_error(error: Exception) -> EngineError:
         return BadRequest(str(error))
     if isinstance(error, StartError):
         text = str(error)
+        if text.startswith(LOG_DRIVER_FAILED):
+            return ServerError(text)
         message = (
             "failed to create task for container: failed to create shim task: OCI runtime create failed: "
             f"runc create failed: {text}: unknown"

@@ -18,6 +18,7 @@ from typing import Any
 __all__ = [
     "CONTROL_FRAME",
     "FRAME_HEADER",
+    "LOG_DRIVER_FAILED",
     "SHIM_SOCKET",
     "TEMPLATE_SOCKET",
     "connect",
@@ -29,6 +30,9 @@ __all__ = [
 
 SHIM_SOCKET = "shim.sock"
 TEMPLATE_SOCKET = "template.sock"
+
+#: What a shim says before its log driver's own words if that is why a container does not start, as Docker does.
+LOG_DRIVER_FAILED = "failed to initialize logging driver: "
 
 #: Stream number and length (``[stream, 0, 0, 0, length BE]``, Engine API, "attach to a container").
 FRAME_HEADER = struct.Struct(">BxxxI")

@@ -31,7 +31,7 @@ from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
 from runtime.shim.heap import HeapTrim
 from runtime.shim.linux import set_child_subreaper, set_process_name
-from runtime.shim.messages import TEMPLATE_SOCKET, connect, encode_line, send
+from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, encode_line, send
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
@@ -72,7 +72,8 @@ def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None,
     except (OptionError, OSError, ValueError) as error:
         log.exception("container %s: open its journal", spec.container_id[:12])
         if mode == "run":  # a successor is tried again, and again
-            control.sendall(encode_line({"event": "failed", "message": str(error)}))
+            what = LOG_DRIVER_FAILED if isinstance(error, OptionError) else ""
+            control.sendall(encode_line({"event": "failed", "message": what + str(error)}))
         return
     shim.live(mode)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 from engine_process import IMAGE, EngineProcess, until
 
@@ -107,6 +108,22 @@ def test_a_wrong_driver_or_option_is_refused_at_create(engine: EngineProcess) ->
     assert "unknown log opt 'nosuch' for json-file log driver" in option.err
     size = engine.docker("create", "--log-opt", "max-size=-1", IMAGE, check=False)
     assert size.code == 1
+
+
+def test_a_log_driver_that_cannot_start_is_told_in_dockers_words(
+    engine: EngineProcess, names: Names, docker_engine: Any
+) -> None:
+    """On a host without journald; what the CLI makes of it is the same, too."""
+    name = names()
+    words = ("create", "--name", name, "--log-driver", "journald", "--network", "none")
+    assert engine.docker(*words, IMAGE, "true").code == 0
+    docker_engine.run(*words, "test/busybox", "true")
+    ours = engine.docker("start", name, check=False)
+    theirs = docker_engine.run("start", name, check=False)
+    assert (ours.code, ours.err) == (theirs.returncode, theirs.stderr.decode())
+    shown = ("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", name)
+    assert engine.docker(*shown).out == docker_engine.run(*shown).stdout.decode()
+    docker_engine.run("rm", name)
 
 
 def test_a_dead_sink_costs_the_log_nothing(engine: EngineProcess, names: Names) -> None:
