@@ -397,12 +397,6 @@ class Container:
         """Return after a time, at once if the container is removed."""
         await asyncio.wait([self.waiters.removed], timeout=timeout_s)
 
-    async def exit_or(self, timeout_s: float) -> None:
-        """Return after a time, at once if the container's run ends."""
-        future = self.waiters.next_exit()
-        await within(future, timeout_s)
-        future.cancel()
-
     def removed(self) -> None:
         """Called once it is gone from disk and table."""
         self.exists = False

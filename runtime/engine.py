@@ -29,6 +29,7 @@ from runtime.events import EventBus
 from runtime.execs import Execs
 from runtime.images.image import Image, ImageStore, InUse
 from runtime.launch import Launcher
+from runtime.log_changes import LogChanges
 from runtime.merge import merge_image
 from runtime.mountpoints import MountPlan
 from runtime.networks.network import Network, Networks
@@ -56,6 +57,7 @@ class Engine:
         self.containers = ContainerTable()
         self.events = EventBus()
         self.execs = Execs()
+        self.log_changes = LogChanges()
         self._undo: contextlib.AsyncExitStack | None = None
         self._runtime_version = ""
         self._removing: set[asyncio.Task[None]] = set()

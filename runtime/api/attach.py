@@ -66,7 +66,7 @@ async def _history(call: Call, container: Container, raw: RawStream) -> None:
     try:
         selection = selection_of(call, container)
         view = LogView(selection, call.engine.logs.attributes(container))
-        async for data in stream_logs(container, reader, view, selection, None, follow=False):
+        async for data in stream_logs(container, reader, view, selection, None):
             await raw.write(data)
     finally:
         reader.close()

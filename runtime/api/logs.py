@@ -7,18 +7,23 @@ driver's cooperation; only ``none`` keeps nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 from aiohttp import web
 
 from logdrivers.journal import Batch, JournalReader, Position
+from logdrivers.journal_files import journal_directory
+from logdrivers.local import local_log_path
 from runtime.api.hijack import MULTIPLEXED, RAW
 from runtime.api.routing import Call, Routes
 from runtime.api.times import parse_time
 from runtime.container import Container
 from runtime.errors import BadRequest
+from runtime.log_changes import Following
 from runtime.logview import LogView, Selection
 
 __all__ = ["routes", "selection_of", "stream_logs"]
@@ -28,7 +33,8 @@ routes = Routes()
 
 HISTORY_BYTES = 1 << 20  #: one read of what is already there
 FOLLOW_BYTES = 1 << 16
-FOLLOW_INTERVAL_S = 0.05
+#: Between two looks at a log that is being written: what comes meanwhile goes out together.
+FOLLOW_REST_S = 0.005
 
 
 @routes.get("/containers/{name}/logs")
@@ -45,8 +51,11 @@ async def logs(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
         view = LogView(selection, call.engine.logs.attributes(container))
         follow = call.flag("follow")
-        async for data in stream_logs(container, reader, view, selection, tail, follow=follow):
-            await response.write(data)
+        directory = call.engine.logs.info(container).directory
+        changes = call.engine.log_changes.follow(log_directories(directory)) if follow else None
+        with changes or contextlib.nullcontext():
+            async for data in stream_logs(container, reader, view, selection, tail, changes):
+                await response.write(data)
         await response.write_eof()
         return response
     finally:
@@ -82,42 +91,60 @@ async def stream_logs(
     view: LogView,
     selection: Selection,
     tail: int | None,
-    *,
-    follow: bool,
+    changes: Following | None = None,
 ) -> AsyncIterator[bytes]:
-    """The bytes for the client: what is there, then, with ``follow``, what comes until the run ends."""
+    """The bytes for the client: what is there, then, with ``changes``, what comes until the run ends."""
     position, skip = await asyncio.to_thread(_start, reader, selection, tail)
     handle = container.handle
     while not view.done:
         # Asked before reading: what was written before the end is seen by the read after it.
-        running = follow and handle is not None and container.handle is handle
+        running = changes is not None and handle is not None and container.handle is handle
         data, position, skip = await asyncio.to_thread(_next, reader, view, position, skip)
         if data is not None:
             if data:
                 yield data
             continue
-        if not running or _past(selection.until_ns):
+        if not running or changes is None or _past(selection.until_ns):
             return
-        async for fresh, reached in _tail_of(container, reader, view, selection, position):
+        async for fresh, reached in _tail_of(container, reader, view, selection, position, changes):
             position = reached
             yield fresh
 
 
 async def _tail_of(
-    container: Container, reader: JournalReader, view: LogView, selection: Selection, position: Position
+    container: Container,
+    reader: JournalReader,
+    view: LogView,
+    selection: Selection,
+    position: Position,
+    changes: Following,
 ) -> AsyncIterator[tuple[bytes, Position]]:
     """What comes while the container runs; small reads, in the loop itself."""
     handle = container.handle
-    while container.handle is handle and handle is not None and not view.done:
-        if _past(selection.until_ns):
-            return
-        data, position, _ = _next(reader, view, position, 0, FOLLOW_BYTES)
-        if data is None:
-            await container.exit_or(FOLLOW_INTERVAL_S)
-        elif data:
-            yield data, position
-        else:
-            await asyncio.sleep(0)  # all of it filtered out: let others run
+    ended = container.waiters.next_exit()
+    try:
+        while container.handle is handle and handle is not None and not view.done:
+            if _past(selection.until_ns):
+                return
+            data, position, _ = _next(reader, view, position, 0, FOLLOW_BYTES)
+            if data is None:
+                await changes.wait(ended, _seconds_to(selection.until_ns))
+                continue
+            if data:
+                yield data, position
+            await asyncio.sleep(FOLLOW_REST_S)
+    finally:
+        ended.cancel()
+
+
+def _seconds_to(until_ns: int) -> float:
+    """How long until that time has passed; long if there is none."""
+    return max(0.0, (until_ns - time.time_ns()) / 1e9 + 0.001) if until_ns else 3600.0
+
+
+def log_directories(directory: Path) -> Sequence[Path]:
+    """Where drivers write in a container's log directory: json-file, local, the segments of all others."""
+    return directory, local_log_path(directory).parent, journal_directory(directory)
 
 
 def _past(until_ns: int) -> bool:
