@@ -26,6 +26,7 @@ v2_guest = _load("qemu_guest").v2_guest
 docker_engine = _load("docker_engine").docker_engine
 fluent_logger = _load("fluent_logger_node").fluent_logger
 _load("line_receiver")
+_load("faulty_sink")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

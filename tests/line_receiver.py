@@ -8,6 +8,7 @@ before it answers anything: what is in the file survived it.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -28,16 +29,24 @@ BEGIN = b"begin\n"
 #: Small, so that what a kill takes from a protocol without acknowledgement is little.
 RECEIVE_BUFFER = 16 << 10
 _MARK = re.compile(rb"([oe])([0-9]+),")
-_END = re.compile(rb"(^|[ \n])[oe0-9,]{0,16}\n?$")
-_ORDINAL = re.compile(rb"CONTAINER_PARTIAL_ORDINAL=([0-9]+)")
+_END = re.compile(rb"[oe0-9,]{0,16}")
+_SYSLOG = re.compile(rb"<([0-9]+)>(.*?\]: )(.*)", re.DOTALL)
 
 
-def record(text: bytes, ordinal: int = 0) -> bytes:
+class Message(NamedTuple):
+    """What a sink received of a line or of a piece of one."""
+
+    text: bytes
+    ordinal: int = 0  #: of a piece, where the protocol has that
+    stderr: bool = False
+
+
+def record(message: Message) -> bytes:
     """The record of one message; ``?`` for one without a mark that is not the short end of a long line."""
-    found = _MARK.search(text)
+    found = _MARK.search(message.text)
     if found:
-        return b"%s %s %d\n" % (*found.groups(), ordinal)
-    return b"" if _END.search(text) else b"? %r\n" % text[:60]
+        return b"%s %s %d\n" % (*found.groups(), message.ordinal)
+    return b"" if _END.fullmatch(message.text) else b"? %r\n" % message.text[:60]
 
 
 class Gelf:
@@ -46,10 +55,10 @@ class Gelf:
     def __init__(self) -> None:
         self._data = b""
 
-    def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Records of what is whole, and the answer to the sender."""
+    def take(self, data: bytes) -> tuple[list[Message], bytes]:
+        """What is whole, and the answer to the sender."""
         *frames, self._data = (self._data + data).split(b"\0")
-        return b"".join(record(json.loads(frame)["short_message"].encode()) for frame in frames), b""
+        return list(map(_gelf, frames)), b""
 
 
 class Syslog:
@@ -58,10 +67,10 @@ class Syslog:
     def __init__(self) -> None:
         self._data = b""
 
-    def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Records of what is whole, and the answer to the sender."""
+    def take(self, data: bytes) -> tuple[list[Message], bytes]:
+        """What is whole, and the answer to the sender."""
         *frames, self._data = (self._data + data).split(b"\n")
-        return b"".join(map(record, frames)), b""
+        return list(map(_syslog, frames)), b""
 
 
 class Fluentd:
@@ -70,18 +79,18 @@ class Fluentd:
     def __init__(self) -> None:
         self._unpacker = msgpack.Unpacker(raw=True, max_buffer_size=1 << 28)
 
-    def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Records of what is whole, and the answer to the sender."""
+    def take(self, data: bytes) -> tuple[list[Message], bytes]:
+        """What is whole, and the answer to the sender."""
         self._unpacker.feed(data)
-        records, answers = [], []
+        messages, answers = [], []
         for message in self._unpacker:
             option = message[-1] if len(message) > 2 and b"chunk" in message[-1] else {}
             for entry in self._entries(message):
                 ordinal = int(entry.get(b"partial_ordinal", b"0"))
-                records.append(record(entry[b"log"], ordinal))
+                messages.append(Message(entry[b"log"], ordinal, entry[b"source"] == b"stderr"))
             if option:
                 answers.append(msgpack.packb({"ack": option[b"chunk"].decode()}))
-        return b"".join(records), b"".join(answers)
+        return messages, b"".join(answers)
 
     def _entries(self, message: list[Any]) -> list[dict[bytes, bytes]]:
         if isinstance(message[1], bytes):
@@ -89,6 +98,39 @@ class Fluentd:
             unpacker.feed(message[1])
             return [entry for _, entry in unpacker]
         return [message[2]]
+
+
+def message_of(datagram: bytes) -> Message:
+    """A datagram, or a file handed over: GELF (gzip or plain), syslog, or an entry for journald."""
+    if datagram.startswith(b"\x1f\x8b"):
+        return _gelf(gzip.decompress(datagram))
+    if datagram.startswith(b"{"):
+        return _gelf(datagram)
+    return _syslog(datagram) if datagram.startswith(b"<") else _journald(datagram)
+
+
+def _gelf(frame: bytes) -> Message:
+    value = json.loads(frame)
+    return Message(value["short_message"].encode(), 0, value["level"] == 3)
+
+
+def _syslog(frame: bytes) -> Message:
+    priority, _, text = _SYSLOG.fullmatch(frame.removesuffix(b"\n")).groups()  # type: ignore[union-attr]
+    return Message(text, 0, int(priority) & 7 == 3)
+
+
+def _journald(entry: bytes) -> Message:
+    fields: dict[bytes, bytes] = {}
+    while entry:
+        name, equals, rest = entry.partition(b"\n")[0].partition(b"=")
+        if equals:
+            fields[name], entry = rest, entry[len(name) + len(rest) + 2 :]
+        else:  # the value's length comes before it
+            begin = len(name) + 9
+            end = begin + int.from_bytes(entry[begin - 8 : begin], "little")
+            fields[name], entry = entry[begin:end], entry[end + 1 :]
+    ordinal = int(fields.get(b"CONTAINER_PARTIAL_ORDINAL", b"0"))
+    return Message(fields[b"MESSAGE"], ordinal, fields[b"PRIORITY"] == b"3")
 
 
 PROTOCOLS: dict[str, type[Gelf | Syslog | Fluentd]] = {"gelf": Gelf, "syslog": Syslog, "fluentd": Fluentd}
@@ -119,8 +161,8 @@ def serve_stream(protocol: str, address: str, file: int) -> None:
             assert isinstance(sock, socket.socket)
             with contextlib.suppress(ConnectionError):
                 if data := sock.recv(65536):
-                    records, answer = key.data.take(data)
-                    append(file, records)
+                    messages, answer = key.data.take(data)
+                    append(file, b"".join(map(record, messages)))
                     sock.sendall(answer)
                     continue
             selector.unregister(sock)
@@ -137,8 +179,7 @@ def serve_datagrams(path: str, file: int) -> None:
         for descriptor in descriptors:
             data = os.pread(descriptor, 1 << 24, 0)
             os.close(descriptor)
-        ordinal = _ORDINAL.search(data)
-        append(file, record(data, int(ordinal[1]) if ordinal else 0))
+        append(file, record(message_of(data)))
 
 
 @dataclass

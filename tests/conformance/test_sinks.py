@@ -1,240 +1,38 @@
 """What every driver with a sink promises, whatever the sink does: nothing waits, nothing is lost uncounted.
 
-A protocol is a row of ``PROTOCOLS``, a fault a row of ``FAULTS``; each fault hits each protocol it can hit. While
-it lasts lines are written, and the writer is never held up; when it is over the sink takes what it had not,
+A protocol is a row of ``PROTOCOLS`` in ``faulty_sink.py``; each fault hits each protocol it can hit. While it
+lasts lines are written, and the writer is never held up; when it is over the sink takes what it had not,
 and written = delivered + held + dropped, with nothing held and nothing dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import os
 import shutil
 import socket
-import struct
 import sys
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from line_receiver import Fluentd, Gelf, Receiver, Syslog, record
+from faulty_sink import DEADLINE_SECONDS, PROTOCOLS, UNIX, Protocol, Server, reset
+from line_receiver import Receiver
 
 from logdrivers import delivery
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME, Counters, Delivery, read_counters
 from logdrivers.driver import Info
-from logdrivers.fluentd import FluentdDriver
-from logdrivers.gelf import GelfDriver
 from logdrivers.journal import Entry, Mark
 from logdrivers.journald import JournaldDriver
-from logdrivers.journaled import JournaledDriver
-from logdrivers.syslog import SyslogDriver
 
 NS = 1_795_203_812_000_000_000
-#: A deadline for each wait of a sink, so that faults show soon.
-DEADLINE_SECONDS = 0.3
 LINES_A_BLOCK = 50
 TEXT = " some text, so that a batch is more than the buffers of a connection hold" * 4
 
 Wait = Callable[[Callable[[], object], str], None]
-Handler = Callable[[socket.socket], None]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a driver is told where the sink is, and how the sink understands it."""
-
-    driver: Callable[[str], JournaledDriver]
-    options: Callable[[str], dict[str, str]]
-    decoder: type[Gelf | Syslog | Fluentd] | None  #: None for datagrams
-    family: socket.AddressFamily
-    acknowledged: bool = False
-
-    @property
-    def stream(self) -> bool:
-        return self.decoder is not None
-
-    @property
-    def udp(self) -> bool:
-        return self.family is socket.AF_INET and not self.stream
-
-
-def fluentd_options(address: str, **more: str) -> dict[str, str]:
-    waits = dict.fromkeys(("fluentd-write-timeout", "fluentd-read-timeout"), f"{DEADLINE_SECONDS}s")
-    return {"fluentd-address": address, **waits, **{key.replace("_", "-"): v for key, v in more.items()}}
-
-
-INET, UNIX = socket.AF_INET, socket.AF_UNIX
-PROTOCOLS = {
-    "gelf-udp": Protocol(lambda _: GelfDriver(), lambda a: {"gelf-address": f"udp://{a}"}, None, INET),
-    "gelf-tcp": Protocol(lambda _: GelfDriver(), lambda a: {"gelf-address": f"tcp://{a}"}, Gelf, INET),
-    "fluentd": Protocol(lambda _: FluentdDriver(), fluentd_options, Fluentd, INET),
-    "fluentd-unix": Protocol(
-        lambda _: FluentdDriver(), lambda a: fluentd_options(f"unix://{a}"), Fluentd, UNIX
-    ),
-    "fluentd-ack": Protocol(
-        lambda _: FluentdDriver(),
-        lambda a: fluentd_options(a, fluentd_request_ack="true"),
-        Fluentd,
-        INET,
-        acknowledged=True,
-    ),
-    "syslog-udp": Protocol(lambda _: SyslogDriver(), lambda a: {"syslog-address": f"udp://{a}"}, None, INET),
-    "syslog-tcp": Protocol(
-        lambda _: SyslogDriver(), lambda a: {"syslog-address": f"tcp://{a}"}, Syslog, INET
-    ),
-    "syslog-unix": Protocol(
-        lambda _: SyslogDriver(), lambda a: {"syslog-address": f"unix://{a}"}, Syslog, UNIX
-    ),
-    "syslog-unixgram": Protocol(
-        lambda _: SyslogDriver(), lambda a: {"syslog-address": f"unixgram://{a}"}, None, UNIX
-    ),
-    "journald": Protocol(JournaldDriver, lambda _: {}, None, UNIX),
-}
-
-
-class Server:
-    """A sink in this process that behaves as told: each connection as the next of ``behaviours``, then well."""
-
-    def __init__(self, protocol: Protocol, directory: Path) -> None:
-        self.protocol = protocol
-        self.behaviours: deque[Handler] = deque()
-        self.accepted = 0
-        self.received: list[tuple[str, int]] = []
-        self.go_on = threading.Event()  #: set when the fault is over
-        self._path = str(directory / "sink")
-        self._listener: socket.socket | None = None
-        self._connections: list[socket.socket] = []
-        self.address = self._path if protocol.family is UNIX else self._reserve()
-
-    def _reserve(self) -> str:
-        """A port that nobody else gets: bound, and not listening."""
-        self._held = self._bound(("127.0.0.1", 0))
-        self._name = self._held.getsockname()
-        return f"127.0.0.1:{self._name[1]}"
-
-    def _bound(self, name: object) -> socket.socket:
-        kind = socket.SOCK_STREAM if self.protocol.stream else socket.SOCK_DGRAM
-        sock = socket.socket(self.protocol.family, kind)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Little for streams, so that what is not read is noticed; for datagrams room for all of them.
-        size = (16 << 10) if self.protocol.stream else (32 << 20)
-        option = socket.SO_RCVBUF if self.protocol.stream else 33  # SO_RCVBUFFORCE
-        sock.setsockopt(socket.SOL_SOCKET, option, size)
-        sock.bind(name)  # type: ignore[arg-type]
-        return sock
-
-    def open(self, *behaviours: Handler) -> None:
-        """Come up."""
-        self.behaviours.extend(behaviours)
-        if self.protocol.udp:
-            # A bound socket is one that takes datagrams: while it was down, the port was free.
-            self._listener = self._bound(self._name)
-        elif self.protocol.family is UNIX:
-            self._listener = self._bound(self._path)
-        else:
-            self._listener = self._held
-        if self.protocol.stream:
-            self._listener.listen()
-        self._start(self._accept if self.protocol.stream else self._datagrams, self._listener)
-
-    def down(self) -> None:
-        """Go away at once, as a process that is killed: what was not read is gone, connections are reset."""
-        assert self._listener is not None
-        if self.protocol.stream:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        else:
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RD)
-        for one in self._connections:
-            reset(one)
-        self._listener.close()
-        self._connections.clear()
-        if self.protocol.family is UNIX:
-            Path(self._path).unlink()
-        elif self.protocol.stream:
-            self._held = self._bound(self._name)
-
-    def close(self) -> None:
-        self.go_on.set()
-        if self._listener is not None and self._listener.fileno() >= 0:
-            self.down()
-        if self.protocol.family is INET:
-            self._held.close()
-
-    def release_port(self) -> None:
-        """UDP: be down from the start."""
-        if self.protocol.udp:
-            self._held.close()
-
-    def seen(self) -> set[int]:
-        return {number for _, number in self.received}
-
-    # --- threads
-
-    @staticmethod
-    def _start(target: Handler, sock: socket.socket) -> None:
-        threading.Thread(target=target, args=(sock,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            self._connections.append(connection)
-            self.accepted += 1
-            handler = self.behaviours.popleft() if self.behaviours else self.serve
-            self._start(handler, connection)
-
-    def serve(self, connection: socket.socket) -> None:
-        """Take everything, answer what is to be answered."""
-        assert self.protocol.decoder is not None
-        decoder = self.protocol.decoder()
-        with contextlib.suppress(OSError):
-            while data := connection.recv(1 << 16):
-                records, answer = decoder.take(data)
-                self._keep(records)
-                if answer:
-                    connection.sendall(answer)
-            connection.close()
-
-    def _datagrams(self, sock: socket.socket) -> None:
-        if self.behaviours:
-            self.behaviours.popleft()(sock)
-        with contextlib.suppress(OSError):
-            while True:
-                data, descriptors, _, _ = socket.recv_fds(sock, 1 << 20, 1)
-                if not data and not descriptors:
-                    return
-                for descriptor in descriptors:
-                    data = os.pread(descriptor, 1 << 24, 0)
-                    os.close(descriptor)
-                self._keep(record(plain(data)))
-
-    def _keep(self, records: bytes) -> None:
-        for text in records.splitlines():
-            mark, number, _ = text.decode().split()
-            self.received.append((mark, int(number)))
-
-
-def plain(datagram: bytes) -> bytes:
-    """A GELF datagram unpacked; others as they are."""
-    return gzip.decompress(datagram) if datagram.startswith(b"\x1f\x8b") else datagram
-
-
-def reset(connection: socket.socket) -> None:
-    """Close with a reset, whatever was read."""
-    with contextlib.suppress(OSError):
-        if connection.family is INET:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 class Container:
@@ -351,21 +149,19 @@ def all_arrive(case: Case, first: int = 1) -> None:
     case.wait(container.everything_taken, "the sink to take everything")
     assert container.counters() == Counters(container.written, container.written)
     wanted = set(range(first, container.written + 1))
-    case.wait(lambda: case.server.seen() >= wanted, f"lines {first} to {container.written}")
+    case.wait(lambda: set(case.server.marks()) >= wanted, f"lines {first} to {container.written}")
 
 
 @of()
 def test_a_sink_that_is_well_gets_every_line_once(case: Case) -> None:
-    case.server.release_port()
     case.server.open()
     case.begin().write(5000)
     all_arrive(case)
-    assert case.server.received == [("o", n + 1) for n in range(5000)]
+    assert case.server.marks() == list(range(1, 5001))
 
 
 @of()
 def test_a_sink_that_is_down_at_start_gets_everything_when_it_comes(case: Case) -> None:
-    case.server.release_port()
     container = case.begin()
     container.write(3000)
     case.wait(lambda: not container.counters().sink_up, "the sink to be found down")
@@ -444,7 +240,7 @@ def test_a_reset_in_the_middle_costs_only_what_had_been_taken(case: Case) -> Non
     taken = container.counters().delivered
     all_arrive(case, 1 if case.server.protocol.acknowledged else min(taken, 2000) + 1)
     if case.server.protocol.acknowledged:
-        assert case.server.seen() == set(range(1, 4001))
+        assert set(case.server.marks()) == set(range(1, 4001))
 
 
 @STREAMS
@@ -455,8 +251,8 @@ def test_a_slow_sink_is_no_dead_one(case: Case) -> None:
         with contextlib.suppress(OSError):
             while data := connection.recv(4096):
                 time.sleep(0.002)
-                records, answer = decoder.take(data)
-                case.server._keep(records)
+                messages, answer = decoder.take(data)
+                case.server.received += messages
                 if answer:
                     connection.sendall(answer)
 
@@ -465,16 +261,15 @@ def test_a_slow_sink_is_no_dead_one(case: Case) -> None:
     container.write(4000)
     all_arrive(case)
     assert case.server.accepted == 1
-    assert case.server.received == [("o", n + 1) for n in range(4000)]
+    assert case.server.marks() == list(range(1, 4001))
 
 
 @of()
 def test_a_sink_that_goes_away_gets_the_rest_when_it_is_back(case: Case) -> None:
-    case.server.release_port()
     case.server.open()
     container = case.begin()
     container.write(2000)
-    case.wait(lambda: len(case.server.seen()) == 2000, "the first lines")
+    case.wait(lambda: len(set(case.server.marks())) == 2000, "the first lines")
     case.wait(container.everything_taken, "their being counted")
     for round_ in range(1, 4):
         case.server.down()
@@ -483,7 +278,7 @@ def test_a_sink_that_goes_away_gets_the_rest_when_it_is_back(case: Case) -> None
         assert container.counters().held > 0
         case.server.open()
         wanted = set(range(1, 2001 + 1000 * round_))
-        case.wait(lambda wanted=wanted: case.server.seen() == wanted, "the rest")
+        case.wait(lambda wanted=wanted: set(case.server.marks()) == wanted, "the rest")
         case.wait(container.everything_taken, "its being counted")
     all_arrive(case)
 
