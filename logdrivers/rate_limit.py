@@ -7,6 +7,8 @@ is cut where, and the marker line that stands for dropped ones, is the copier's 
 
 from __future__ import annotations
 
+import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,18 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.source_options import RateLimit
 from logdrivers.statefile import StateFile, read_state
 
-__all__ = ["CAUSE", "SOURCE_STATE_NAME", "Bucket", "DropCounter", "Dropped", "marker", "read_dropped"]
+__all__ = [
+    "CAUSE",
+    "SOURCE_STATE_NAME",
+    "Bucket",
+    "DropCounter",
+    "Dropped",
+    "RemovedDrops",
+    "marker",
+    "read_dropped",
+]
+
+log = logging.getLogger(__name__)
 
 #: The ``cause`` of these drops at /metrics.
 CAUSE = "rate_limit"
@@ -85,6 +98,45 @@ class DropCounter:
         """All of it."""
         lines, size, *_ = self._state.values or (0, 0)
         return Dropped(lines, size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._state.close()
+
+
+class RemovedDrops:
+    """The lines dropped of containers that are gone, kept in one file. Thread-safe; one process writes it."""
+
+    _FIELDS = "Q32s"  # lines, the container counted last: a removal that a kill cut short is repeated
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, ValueError if that is no such file."""
+        self._state = StateFile(path, self._FIELDS)
+        self._lock = threading.Lock()
+
+    def take(self, container_id: str, directory: Path) -> None:
+        """The container with this log directory is about to go, directory and all: keep its count."""
+        try:
+            lines = read_dropped(directory).lines
+        except (OSError, ValueError) as error:
+            log.error("read how much of removed container %s was dropped: %s", container_id[:12], error)
+            return
+        if not lines:
+            return
+        who = container_id[:32].encode().ljust(32, b"\0")
+        with self._lock:
+            total, last = self._state.values or (0, b"")
+            if last != who:
+                self._state.write(total + lines, who)
+
+    @classmethod
+    def read(cls, path: Path) -> int:
+        """The lines, told by whichever process keeps the file; 0 if there is none. Raises OSError, ValueError."""
+        try:
+            values = read_state(path, cls._FIELDS)
+        except FileNotFoundError:
+            return 0
+        return int(values[0]) if values else 0
 
     def close(self) -> None:
         """Close the file."""

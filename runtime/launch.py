@@ -233,6 +233,7 @@ class Launcher:
         if has_journal(info.directory):
             end_last_shim(self.run_directory(container), container.id)
             self._engine.remainders.bury(container.definition.log_driver, info)
+        self._engine.remainders.rate_limited.take(container.id, info.directory)
         self._engine.rootfs(container).remove()
         if self._engine.directories.path(container.id).exists():
             self._engine.directories.remove(container.id)

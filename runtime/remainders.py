@@ -20,18 +20,20 @@ import orjson
 
 from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import Info, OptionError
+from logdrivers.rate_limit import RemovedDrops
 from logdrivers.reader_cursors import DELIVERY, cursors, remove_cursor
 from logdrivers.registry import get
 from logdrivers.segment_reader import journal_directory
 from logdrivers.statefile import StateFile, read_state
 
-__all__ = ["DROPPED_NAME", "Remainders", "dropped_lines", "has_journal", "held_lines"]
+__all__ = ["DROPPED_NAME", "RATE_LIMITED_NAME", "Remainders", "dropped_lines", "has_journal", "held_lines"]
 
 log = logging.getLogger(__name__)
 
 #: Bytes that journals of removed containers may take on disk.
 MAX_BYTES = 1 << 30
 DROPPED_NAME = "dropped.state"
+RATE_LIMITED_NAME = "rate_limited.state"
 _DESCRIPTION = "remainder.json"
 _CHECK_SECONDS = 1.0
 _RETRY_CHECKS = 10
@@ -56,6 +58,8 @@ class Remainders:
         self._max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o710)
         self._dropped = StateFile(directory / DROPPED_NAME, "Q")
+        #: What rate limits dropped of containers that are gone.
+        self.rate_limited = RemovedDrops(directory / RATE_LIMITED_NAME)
         self._lock = threading.RLock()
         self._remainders: dict[str, _Remainder] = {}
         self._refused: dict[str, _Remainder] = {}  # whose delivery could not begin, to be tried again
@@ -86,6 +90,7 @@ class Remainders:
         if self._thread.ident is not None:
             self._thread.join(10)
         self._dropped.close()
+        self.rate_limited.close()
 
     def take(self, driver: str, info: Info) -> None:
         """A container has ended and its shim is gone: deliver what its journal still holds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.plugin.removal import BUDGET, removed_lines
+from logdrivers.rate_limit import CAUSE as RATE_LIMIT
+from logdrivers.rate_limit import RemovedDrops, read_dropped
 from logdrivers.registry import get, names
-from runtime.remainders import dropped_lines, held_lines
+from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
 
 if TYPE_CHECKING:
     from exporters.elasticsearch.exporter import ElasticsearchExporter
@@ -184,7 +187,7 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
         up = GaugeMetricFamily(
             "taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels
         )
-        for container, counters in _delivering(containers, plugins):
+        for container, counters in _with_rate_limit(_delivering(containers, plugins), plugins):
             values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
             written.add_metric(values, counters.written)
             delivered.add_metric(values, counters.delivered)
@@ -216,6 +219,7 @@ def remainder_metrics(undelivered: Path, plugins: Path) -> Source:
             labels=["cause"],
         )
         causes = Counter({BUDGET: dropped_lines(undelivered)})
+        causes[RATE_LIMIT] = RemovedDrops.read(undelivered / RATE_LIMITED_NAME)
         causes.update(of_plugins.dropped)
         for cause, lines in causes.items():
             dropped.add_metric([cause], lines)
@@ -240,6 +244,23 @@ def _delivering(containers: Containers, plugins: Path) -> Iterator[tuple[Contain
             continue
         if counters is not None:
             yield container, counters
+
+
+def _with_rate_limit(
+    delivering: Iterator[tuple[Container, Counters]], plugins: Path
+) -> Iterator[tuple[Container, Counters]]:
+    """Lines dropped at the source never came into the journal: they count as written, and as dropped."""
+    for container, counters in delivering:
+        directory = _log_directory(container, plugins)
+        try:
+            lines = read_dropped(directory).lines if directory is not None else 0
+        except (OSError, ValueError) as error:
+            log.warning("cannot read how many lines of %s were dropped: %s", container.name, error)
+            lines = 0
+        if lines:
+            dropped = {**counters.dropped, RATE_LIMIT: lines}
+            counters = replace(counters, written=counters.written + lines, dropped=dropped)
+        yield container, counters
 
 
 def _log_directory(container: Container, plugins: Path) -> Path | None:

@@ -39,7 +39,7 @@ _SO_MEMINFO, _MEMINFO_DROPS = 55, 8
 class GelfLimits:
     """What the input takes, in bytes unless it says otherwise."""
 
-    message_bytes: int = 2 << 20  #: one message, unpacked (``message_too_large``)
+    message_bytes: int = 8 << 20  #: one message, unpacked (``message_too_large``)
     connections: int = 1024  #: open at a time (``connections``)
     pending_bytes: int = 64 << 20  #: unfinished messages of all connections together (``pending_bytes``)
     chunk_messages: int = 1024  #: unfinished chunked messages (``chunks_overflow``)

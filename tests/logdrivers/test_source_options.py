@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logdrivers.driver import OptionError
+from logdrivers.driver import Driver, OptionError
 from logdrivers.multiline import PRESETS
 from logdrivers.registry import BUILTIN
 from logdrivers.source_options import Multiline, RateLimit, SourceOptions, parse_source
@@ -111,7 +111,7 @@ def test_a_label_of_an_unknown_option_is_refused() -> None:
 
 
 @pytest.mark.parametrize("driver", BUILTIN, ids=lambda driver: driver.name)
-def test_every_driver_takes_the_options(driver) -> None:
+def test_every_driver_takes_the_options(driver: type[Driver]) -> None:
     needed = {"gelf": {"gelf-address": "udp://127.0.0.1:1"}}
     driver().validate(
         {"max-line-size": "1m", "multiline": "go", "rate-limit": "1m", **needed.get(driver.name, {})}

@@ -4,9 +4,12 @@ from prometheus_client.core import Metric
 
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
+from logdrivers.block import Stream
 from logdrivers.delivery import STATE_NAME, Delivery
 from logdrivers.driver import Info
+from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get
+from runtime.remainders import Remainders
 from taffrail.log_metrics import delivery_metrics, remainder_metrics
 
 ID = "ab" * 32
@@ -18,7 +21,7 @@ def values(metrics: list[Metric]) -> dict[str, float]:
 
 def hold(directory: Path) -> None:
     """A journal with three lines that no sink has taken."""
-    from logdrivers.block import Block, Encoding, Stream
+    from logdrivers.block import Block, Encoding
     from logdrivers.journal import Mark
 
     info = Info(ID, "/web", "", "img", (), 0, directory, options={"gelf-address": "tcp://127.0.0.1:1"})
@@ -58,3 +61,45 @@ def test_lines_of_removed_containers_are_told(tmp_path: Path) -> None:
     hold(tmp_path / ID)
     told = values(list(remainder_metrics(tmp_path, tmp_path / "plugin")()))
     assert told == {"taffrail_log_removed_held_lines": 3, "taffrail_log_removed_dropped_lines_total": 0}
+
+
+def test_lines_dropped_at_the_source_are_written_and_dropped(tmp_path: Path) -> None:
+    logs = tmp_path / "c"
+    logs.mkdir()
+    hold(logs)
+    counter = DropCounter(logs / SOURCE_STATE_NAME)
+    counter.count(Stream.STDOUT, 5, 6, 60)
+    counter.count(Stream.STDOUT, 5, 6, 60)  # a successor that does not know whether it was counted
+    counter.count(Stream.STDERR, 2, 0, 9)
+    counter.close()
+    containers = Containers()
+    containers.update(
+        Container(ID, "web", engine="taffrail", log=LogSource("gelf", directory=str(logs))),
+    )
+    told = values(list(delivery_metrics(containers, tmp_path / "plugin")()))
+    assert told["taffrail_log_written_lines_total"] == 10
+    assert told["taffrail_log_held_lines"] == 3
+    assert told["taffrail_log_dropped_lines_total"] == 7
+
+
+def test_lines_dropped_of_removed_containers_are_still_told(tmp_path: Path) -> None:
+    counter = DropCounter(tmp_path / SOURCE_STATE_NAME)
+    counter.count(Stream.STDOUT, 5, 0, 60)
+    counter.close()
+    undelivered = tmp_path / "undelivered"
+    for _ in range(2):  # the second time after a kill in the middle of the removal
+        remainders = Remainders(undelivered)
+        remainders.rate_limited.take(ID, tmp_path)
+        remainders.start()
+        remainders.close()
+    remainders = Remainders(undelivered)
+    remainders.start()
+    remainders.rate_limited.take("cd" * 32, tmp_path)
+    remainders.close()
+    samples = [
+        sample
+        for metric in remainder_metrics(undelivered, tmp_path / "plugin")()
+        for sample in metric.samples
+        if sample.labels.get("cause") == "rate_limit"
+    ]
+    assert [sample.value for sample in samples] == [10]
