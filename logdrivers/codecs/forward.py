@@ -121,31 +121,43 @@ class ForwardEncoder:
     def _entries(self, block: Block, head: bytes, tail: bytes) -> bytes:
         """Every line between ``head`` and ``tail``."""
         if block.encoding is Encoding.JSON_FILE:
-            lines, before = self._each(block, head), b""
-        else:  # what stands before the text is the same for all
-            lines, before = _texts(block), head + self._before(block)
-        return before + (tail + before).join(lines) + tail if lines else b""
+            times, records, texts = self._json_parts(block)
+            parts = [tail + head] * (4 * len(texts) + 1)
+            parts[1::4], parts[2::4], parts[3::4] = times, records, texts
+            parts[0], parts[-1] = head, tail
+            return b"".join(parts) if texts else b""
+        texts = _texts(block)
+        before = head + self._before(block)  # the same for all
+        return before + (tail + before).join(texts) + tail if texts else b""
 
     def _each(self, block: Block, head: bytes) -> list[bytes]:
         """Every line behind ``head``, one by one."""
         if block.encoding is Encoding.JSON_FILE:
-            return self._json_each(block, head)
+            parts = zip(*self._json_parts(block), strict=True)
+            return [head + time + record + text for time, record, text in parts]
         head += self._before(block)
         return [head + text for text in _texts(block)]
 
-    def _json_each(self, block: Block, head: bytes) -> list[bytes]:
+    def _json_parts(self, block: Block) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Of every record the time, the fields up to the text with the text's header, and the text."""
         times_ns, streams, logs = columns(block.data)
-        entries: list[bytes] = []
-        before, record = (Stream.MIXED, True), b""
-        for time, stream, log in zip(self._times(times_ns), streams, logs, strict=True):
-            # json-file keeps neither id nor ordinal of a piece: only that the line goes on.
-            whole = log[-1:] == b"\n"
-            text = log[:-1] if whole else log
-            if not record or (stream, whole) != before:
-                before = stream, whole
-                record = self._record(stream.text, None, {} if whole else {"partial_message": "true"})
-            entries.append(head + time + record + _string(text))
-        return entries
+        texts = [log[:-1] if log[-1:] == b"\n" else log for log in logs]
+        lengths = list(map(len, texts))
+        # json-file keeps neither id nor ordinal of a piece: only that the line goes on.
+        kinds = list(
+            zip(
+                streams,
+                [len(log) != length for log, length in zip(logs, lengths, strict=True)],
+                lengths,
+                strict=True,
+            )
+        )
+        records = {kind: self._json_record(*kind) for kind in set(kinds)}
+        return self._times(times_ns), [records[kind] for kind in kinds], texts
+
+    def _json_record(self, stream: Stream, whole: bool, length: int) -> bytes:
+        record = self._record(stream.text, None, {} if whole else {"partial_message": "true"})
+        return record + _string_header(length)
 
     def _before(self, block: Block) -> bytes:
         """Time and record up to the text, the same for all lines of a block."""

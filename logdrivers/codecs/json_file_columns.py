@@ -17,7 +17,8 @@ from logdrivers.codecs.json_file import decode, parse_time
 __all__ = ["Columns", "columns"]
 
 _STREAMS = {stream.text: stream for stream in Stream}
-_NO_SECOND = "\0"
+_SECOND = len("2026-11-20T19:43:32.")
+_DIGITS = 9
 
 
 class Columns(NamedTuple):
@@ -55,16 +56,23 @@ def _parse(data: bytes) -> Columns:
 
 
 def _times(texts: Sequence[str]) -> list[int]:
-    """Nanoseconds of each text: within one second only the fraction is read."""
-    times: list[int] = []
-    second, begin_ns = _NO_SECOND, 0
-    for text in texts:
-        digits = text[20:-1]
-        plain = text.isascii() and digits.isdecimal() and len(digits) < 10
-        if not plain or text[:20] != second or text[-1] != "Z":
-            times.append(parse_time(text.encode()))
-            if len(text) > 20 and text[19] == "." and text[-1] == "Z":
-                second, begin_ns = text[:20], parse_time(f"{text[:19]}Z".encode())
-            continue
-        times.append(begin_ns + int(digits.ljust(9, "0")))
-    return times
+    """Nanoseconds of each text: of a second that occurs often, only the fraction is read."""
+    seconds = [text[:_SECOND] for text in texts]  # with the point, or with the Z if there is no fraction
+    digits = [text[_SECOND:-1] for text in texts]
+    fractions = "".join(digits)
+    if not (
+        {text[-1:] for text in texts} == {"Z"}
+        and (not fractions or (fractions.isascii() and fractions.isdecimal()))
+        and max(map(len, digits)) <= _DIGITS
+        and digits.count("") == list(map(len, texts)).count(_SECOND)
+    ):
+        return [parse_time(text.encode()) for text in texts]
+    begins = {
+        second: parse_time(f"{second.rstrip('.Z')}Z".encode())
+        for second in set(seconds)
+        if second[-1] in ".Z"
+    }
+    return [
+        begins[second] + int(fraction.ljust(_DIGITS, "0"))
+        for second, fraction in zip(seconds, digits, strict=True)
+    ]
