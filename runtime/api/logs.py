@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
-from logdrivers.journal import Batch, JournalReader, Position
+from logdrivers.journal import JournalReader, Position
 from logdrivers.journal_files import journal_directory
 from logdrivers.local import local_log_path
 from runtime.api.hijack import MULTIPLEXED, RAW
@@ -31,7 +31,9 @@ __all__ = ["routes", "selection_of", "stream_logs"]
 log = logging.getLogger(__name__)
 routes = Routes()
 
-HISTORY_BYTES = 1 << 20  #: one read of what is already there
+#: One read of what is already there; the first is small, and often it is all that is asked for.
+FIRST_BYTES = 1 << 15
+HISTORY_BYTES = 1 << 20
 FOLLOW_BYTES = 1 << 16
 #: Between two looks at a log that is being written: what comes meanwhile goes out together.
 FOLLOW_REST_S = 0.005
@@ -96,10 +98,12 @@ async def stream_logs(
     """The bytes for the client: what is there, then, with ``changes``, what comes until the run ends."""
     position, skip = await asyncio.to_thread(_start, reader, selection, tail)
     handle = container.handle
+    limit = FIRST_BYTES
     while not view.done:
         # Asked before reading: what was written before the end is seen by the read after it.
         running = changes is not None and handle is not None and container.handle is handle
-        data, position, skip = await asyncio.to_thread(_next, reader, view, position, skip)
+        data, position, skip = await asyncio.to_thread(_next, reader, view, position, skip, limit)
+        limit = min(4 * limit, HISTORY_BYTES)
         if data is not None:
             if data:
                 yield data
@@ -152,7 +156,7 @@ def _past(until_ns: int) -> bool:
 
 
 def _next(
-    reader: JournalReader, view: LogView, position: Position, skip: int, limit: int = HISTORY_BYTES
+    reader: JournalReader, view: LogView, position: Position, skip: int, limit: int
 ) -> tuple[bytes | None, Position, int]:
     """Read and render once: the bytes (None: nothing new), the position behind, the lines left to skip."""
     batch = reader.read(position, limit)
@@ -179,15 +183,5 @@ def _start(reader: JournalReader, selection: Selection, tail: int | None) -> tup
     if tail is None:
         return (reader.locate(selection.since_ns) if selection.since_ns else reader.first()), 0
     position = reader.tail(tail)
-    lines = sum(entry.block.lines for batch in _batches(reader, position) for entry in batch.entries)
-    return position, max(0, lines - tail)
-
-
-def _batches(reader: JournalReader, position: Position) -> Iterator[Batch]:
-    end = reader.end()
-    while position < end:
-        batch = reader.read(position, HISTORY_BYTES)
-        if not batch.entries:
-            return
-        yield batch
-        position = batch.entries[-1].end
+    entries = reader.read(position, 1).entries
+    return position, max(0, reader.end_line() - entries[0].first_line - tail) if entries else 0
