@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
+import os
 import random
 import re
 import signal
 import socket
+import termios
 import threading
 import time
 from collections import Counter
@@ -27,7 +31,7 @@ trap 'stop=1' TERM
 i=0
 while [ -z "$stop" ]; do
     echo "number $i of many"; i=$((i+1))
-    if [ $((i % 64)) = 0 ]; then usleep 2000; fi
+    if [ $((i % 16)) = 0 ]; then usleep 5000; fi
 done
 echo "total $i"
 """
@@ -123,7 +127,8 @@ def counters(plugin: Plugin, container: str) -> Counters:
 
 
 def log_size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    files = [*path.glob("*-json.log"), *path.glob("journal/*.seg")]
+    return sum(file.stat().st_size for file in files)
 
 
 def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
@@ -133,9 +138,12 @@ def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
     containers = {
         sink: plugin.container(WRITER, **options(sink, sinks)) for sink in ("json-file", "gelf", "fluentd")
     }
+    logs = [plugin.directory(container) / "log" for container in containers.values()]
     for _ in range(KILLS):
-        plugin.serving()
-        time.sleep(chance.uniform(0.0, 0.25))  # the random point
+        if chance.random() < 0.6:  # else perhaps while it starts, too
+            before = sum(map(log_size, logs))
+            wait_until(lambda b=before: sum(map(log_size, logs)) > b, "lines")  # type: ignore[misc]
+        time.sleep(chance.uniform(0.0, 0.1))  # the random point
         plugin.kill()
         plugin.start()
     plugin.serving()
@@ -158,23 +166,29 @@ def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
         )
 
 
+def waiting_bytes(fifo: int) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(fifo, termios.FIONREAD, size)
+    return size[0]
+
+
 def test_a_plugin_that_stops_reading_goes_on_where_it_was(plugin: Plugin, sinks: dict[str, Receiver]) -> None:
-    container = plugin.container(
-        'i=0; while [ $i -lt 60000 ]; do echo "number $i of many"; i=$((i+1)); done; echo "total $i"',
-        **options("gelf", sinks),
-    )
-    wait_until(lambda: sinks["gelf"].numbers[1000], "lines")
-    plugin.process.send_signal(signal.SIGSTOP)
-    # What it may write meanwhile is what pipes hold; then it waits.
-    state = plugin.docker.run("inspect", "-f", "{{.State.Status}}", container).stdout
-    before = len(sinks["gelf"].numbers)
-    time.sleep(0.5)
-    assert plugin.docker.run("inspect", "-f", "{{.State.Status}}", container).stdout == state == b"running\n"
-    assert len(sinks["gelf"].numbers) - before < 60_000
-    plugin.process.send_signal(signal.SIGCONT)
-    plugin.docker.run("wait", container)
-    assert written_numbers(plugin.logs(container).stdout) == Counter(range(60_000))
-    wait_until(lambda: len(sinks["gelf"].numbers) == 60_000, "all lines at the sink")
+    container = plugin.container(WRITER, **options("gelf", sinks))
+    wait_until(lambda: sinks["gelf"].numbers[100], "lines")
+    record = orjson.loads((plugin.directory(container) / "container.json").read_bytes())
+    fifo = os.open(record["file"], os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        plugin.process.send_signal(signal.SIGSTOP)
+        # More than a pipe holds of itself: the plugin has made it larger, so the container goes on for a while.
+        wait_until(lambda: waiting_bytes(fifo) > 100_000, "lines waiting for the plugin")
+        plugin.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: waiting_bytes(fifo) < 10_000, "the plugin going on")
+    finally:
+        os.close(fifo)
+    plugin.docker.run("stop", container)
+    numbers = written_numbers(plugin.logs(container).stdout)
+    assert numbers == Counter(range(len(numbers)))
+    wait_until(lambda: sinks["gelf"].numbers == numbers, "all lines at the sink, once")
 
 
 def test_several_containers_at_once_started_stopped_and_restarted(
@@ -182,13 +196,13 @@ def test_several_containers_at_once_started_stopped_and_restarted(
 ) -> None:
     names = ["json-file", "gelf", "fluentd", "local"]
     containers = {sink: plugin.container(WRITER, **options(sink, sinks)) for sink in names}
-    for _ in range(3):
-        plugin.docker.run("restart", "-t", "10", *containers.values())
+    for _ in range(2):
+        plugin.docker.run("restart", *containers.values())
     plugin.docker.run("stop", *containers.values())
     for container in containers.values():
         runs = re.split(rb"(?<=\n)(?=number 0 )", plugin.logs(container).stdout)
         runs = [run for run in runs if run]
-        assert len(runs) == 4
+        assert len(runs) == 3
         for run in runs:
             numbers = written_numbers(run)
             assert numbers == Counter(range(len(numbers)))
