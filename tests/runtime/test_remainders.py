@@ -1,0 +1,167 @@
+"""Journals of removed containers are kept until they are delivered, through kills and full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.delivery import STATE_NAME
+from logdrivers.driver import Info
+from logdrivers.journal import Mark
+from logdrivers.reader_cursors import COLLECTOR, DELIVERY, ReaderCursor, cursors
+from logdrivers.registry import get
+from runtime import remainders as module
+from runtime.remainders import Remainders, has_journal, held_lines
+
+ID = "ab" * 32
+
+
+class Sink:
+    """A TCP port that refuses until ``open``, then keeps what comes."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.data = b""
+
+    def open(self) -> None:
+        self._socket.listen()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection:
+            while data := connection.recv(1 << 16):
+                self.data += data
+
+    def lines(self) -> int:
+        return self.data.count(b'"short_message"')
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    made = Sink()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def remainders(tmp_path: Path) -> Iterator[Remainders]:
+    made = Remainders(tmp_path / "undelivered")
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
+
+
+def ended(directory: Path, sink: Sink) -> Info:
+    """A container that has ended with ten lines in its journal, of which no delivery knows."""
+    directory.mkdir()
+    options = {"gelf-address": sink.address, "gelf-tcp-max-reconnect": "1", "gelf-tcp-reconnect-delay": "1"}
+    info = Info(ID, "/web", "", "image", ("sh",), 0, directory, options)
+    journal = get("gelf").journal(info)
+    journal.append(Block(b"line\n" * 10, Encoding.LINES, Stream.STDOUT, 1, 1, 10), Mark(50, 0))
+    journal.close()
+    return info
+
+
+def test_a_delivery_that_never_began_is_begun_after_the_container(
+    tmp_path: Path, sink: Sink, remainders: Remainders
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    assert has_journal(info.directory)
+    assert not (info.directory / STATE_NAME).exists()
+    sink.open()
+    remainders.bury("gelf", info)
+    remainders.start()
+    until(lambda: sink.lines() == 10)
+    until(lambda: not (remainders.directory / ID).exists())
+
+
+def test_the_buried_journal_waits_for_its_sink_alone(
+    tmp_path: Path, sink: Sink, remainders: Remainders
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    ReaderCursor(info.directory / "journal", COLLECTOR).close()
+    remainders.bury("gelf", info)
+    assert [one.name for one in cursors(remainders.directory / ID / "journal")] == [DELIVERY]
+    assert held_lines(remainders.directory) == 10
+    assert not has_journal(info.directory)
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_burial_killed_at_any_step_is_gone_on_with(
+    tmp_path: Path, sink: Sink, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    first = Remainders(tmp_path / "undelivered")
+    first.take("gelf", info)  # makes a state file
+    steps = [0]
+
+    class Killed(BaseException):
+        pass
+
+    def count(real: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **named: object) -> object:
+            steps[0] += 1
+            if steps[0] == step:
+                raise Killed
+            return real(*args, **named)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace", "write_bytes"):
+            patch.setattr(Path, name, count(getattr(Path, name)))
+        with pytest.raises(Killed):
+            first.bury("gelf", info)
+    first.close()
+
+    second = Remainders(tmp_path / "undelivered")
+    second.start()
+    assert second._remainders == {}  # not before the burial is complete
+    second.bury("gelf", info)
+    assert held_lines(second.directory) == 10
+    sink.open()
+    until(lambda: sink.lines() == 10)
+    until(lambda: not (second.directory / ID).exists())
+    second.close()
+    assert sink.lines() == 10
+
+
+def test_a_delivery_that_a_full_disk_refuses_is_tried_again(
+    tmp_path: Path, sink: Sink, remainders: Remainders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [1, 2]
+    real = module.Delivery
+
+    def refuse(*args: object) -> object:
+        if refusals:
+            refusals.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "Delivery", refuse)
+    monkeypatch.setattr(module, "_CHECK_SECONDS", 0.01)
+    remainders.start()
+    sink.open()
+    remainders.bury("gelf", ended(tmp_path / "c", sink))
+    until(lambda: sink.lines() == 10)
+    assert not refusals
