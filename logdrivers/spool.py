@@ -47,6 +47,17 @@ class Spool:
         self.end += moved
         return moved
 
+    def append(self, data: bytes) -> None:
+        """Add a few bytes that are not from the pipe. Raises OSError with none of them in."""
+        try:
+            written = os.pwrite(self._fd, data, self.end)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, "the spool took a part")
+        except OSError:
+            os.ftruncate(self._fd, self.end)
+            raise
+        self.end += written
+
     def read(self, begin: int, end: int) -> bytes:
         """The bytes ``[begin, end)``, which must have left the pipe and not be released."""
         data = os.pread(self._fd, end - begin, begin)

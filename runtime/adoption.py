@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import time
 from typing import TYPE_CHECKING
 
+from logdrivers.driver import OptionError
 from runtime.definition import Definition
 from runtime.errors import EngineError
+from runtime.shim.exit_status import INIT_FILE
+from runtime.shim.gap import mark_gap_in_journal
 from runtime.state import State, Status
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ async def _adopt(engine: Engine, container: Container) -> None:
         # Nothing of it is left to ask (a reboot, a cleared run directory).
         state: State = container.state
         await engine.launcher.clear(container)
+        await asyncio.to_thread(_mark_gap, engine, container)
         container.set_state(
             status=Status.EXITED, pid=0, exit_code=255, finished_ns=state.finished_ns or state.started_ns
         )
@@ -78,6 +83,19 @@ async def _adopt(engine: Engine, container: Container) -> None:
     )
     container.adopt(handle)
     log.info("adopted container %s (pid %d)", container.name, handle.pid)
+
+
+def _mark_gap(engine: Engine, container: Container) -> None:
+    """What was on its way to the journal has gone with the run directory: say so in the log."""
+    if (engine.launcher.run_directory(container) / INIT_FILE).exists():
+        return  # there is something left, which failed for another reason
+    definition = container.definition
+    try:
+        mark_gap_in_journal(
+            definition.log_driver, engine.logs.info(container), definition.config.tty, time.time_ns()
+        )
+    except (OptionError, OSError, ValueError) as error:
+        log.error("cannot mark the gap in the log of container %s: %s", container.name, error)
 
 
 async def _finish_removal(engine: Engine, container: Container) -> None:

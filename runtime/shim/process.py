@@ -29,6 +29,7 @@ from runtime.shim.copier import Copier
 from runtime.shim.delivery import ShimDelivery
 from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
+from runtime.shim.gap import mark_gap
 from runtime.shim.heap import HeapTrim
 from runtime.shim.linux import set_child_subreaper, set_process_name
 from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, encode_line, send
@@ -179,9 +180,17 @@ class Shim:
         if self._process.tty is not None:
             self._pump_tty(self._process.tty)
         self._open_stdin()
+        self._mark_gap()
         for stream in (Stream.STDOUT, Stream.STDERR):
             self._copier.pump(stream, time.time_ns())
         self._start_delivery()
+
+    def _mark_gap(self) -> None:
+        """If everybody who held the streams was killed: say so in the log."""
+        try:
+            mark_gap(self._spec, self._copier.spools[Stream.STDOUT if self._spec.tty else Stream.STDERR])
+        except (OSError, ValueError, KeyError) as error:
+            log.error("mark a gap in the log of %s: %s", self._spec.container_id[:12], error)
 
     def _start_delivery(self) -> None:
         """After the container has started: a sink that hangs or refuses costs its delivery, nothing else."""

@@ -7,6 +7,7 @@ Who reads and writes them is the business of the shim.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from logdrivers.spool import set_pipe_size
@@ -20,6 +21,7 @@ __all__ = [
     "open_child_end",
     "open_shim_end",
     "stdin_closed",
+    "unheld",
 ]
 
 OUTPUTS = ("stdout", "stderr")
@@ -61,6 +63,23 @@ def hold(spec: ShimSpec) -> dict[str, int]:
         except FileNotFoundError:
             continue
     return held
+
+
+def unheld(spec: ShimSpec) -> list[str]:
+    """The outputs that nobody has open to read: what was in them went with the last who had."""
+    found = []
+    for name in names(spec):
+        if name == "stdin":
+            continue
+        try:
+            os.close(os.open(spec.stream_path(name), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # what opening a FIFO without a reader says
+                raise
+            found.append(name)
+    return found
 
 
 def stdin_closed(spec: ShimSpec) -> bool:

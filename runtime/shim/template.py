@@ -24,6 +24,7 @@ from typing import Any
 
 from runtime.shim import preload, streams
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
+from runtime.shim.gap import forget_gap, note_gap
 from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim.process import run_shim
@@ -120,7 +121,11 @@ class Template:
         if mode == "run":
             self._release(spec.container_id)
             streams.make(spec)
-        elif mode != "adopt":
+            forget_gap(spec)
+        elif mode == "adopt":
+            if spec.container_id not in self._holds:
+                note_gap(spec)
+        else:
             raise ValueError(f"unknown mode {mode!r}: expected run or adopt")
         self._hold(spec, fds[1:])
         pid = os.fork()

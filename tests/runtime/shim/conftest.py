@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -143,6 +144,30 @@ class Bundles:
                 await shims.close()
 
         return asyncio.run(whole())
+
+    def engine_that_runs(self, spec: ShimSpec) -> subprocess.Popen[bytes]:
+        """Another process with its own ``Shims``, which starts the container and then waits for it."""
+        path = self.directory / "spec.json"
+        path.write_text(json.dumps(spec.to_json()))
+        code = (
+            "import asyncio, json, sys\n"
+            "from pathlib import Path\n"
+            "from runtime.shim.shims import Shims, ShimSpec\n"
+            "async def main():\n"
+            "    shims = Shims(Path(sys.argv[1]))\n"
+            "    await shims.start()\n"
+            "    handle = await shims.run(ShimSpec.from_json(json.loads(Path(sys.argv[2]).read_text())))\n"
+            "    print(handle.pid, handle.shim_pid, flush=True)\n"
+            "    await handle.wait()\n"
+            "asyncio.run(main())\n"
+        )
+        root = Path(__file__).resolve().parents[3]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(self.directory / "run"), str(path)],
+            stdout=subprocess.PIPE,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
 
     @staticmethod
     def records(spec: ShimSpec, stream: str = "stdout") -> list[str]:

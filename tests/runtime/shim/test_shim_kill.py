@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import signal
@@ -48,34 +47,9 @@ async def until(condition) -> None:
             await asyncio.sleep(0.01)
 
 
-def engine_that_runs(bundles, spec) -> subprocess.Popen[bytes]:
-    """Another process with its own ``Shims``, which starts the container and then waits for it."""
-    path = bundles.directory / "spec.json"
-    path.write_text(json.dumps(spec.to_json()))
-    code = (
-        "import asyncio, json, sys\n"
-        "from pathlib import Path\n"
-        "from runtime.shim.shims import Shims, ShimSpec\n"
-        "async def main():\n"
-        "    shims = Shims(Path(sys.argv[1]))\n"
-        "    await shims.start()\n"
-        "    handle = await shims.run(ShimSpec.from_json(json.loads(Path(sys.argv[2]).read_text())))\n"
-        "    print(handle.pid, handle.shim_pid, flush=True)\n"
-        "    await handle.wait()\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).resolve().parents[3]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(bundles.directory / "run"), str(path)],
-        stdout=subprocess.PIPE,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-
-
 def started_by_an_engine(bundles, spec) -> tuple[subprocess.Popen[bytes], int, int]:
     """The engine's process, the container's and the shim's pid."""
-    engine = engine_that_runs(bundles, spec)
+    engine = bundles.engine_that_runs(spec)
     assert engine.stdout is not None
     pid, shim_pid = map(int, engine.stdout.readline().split())
     return engine, pid, shim_pid
