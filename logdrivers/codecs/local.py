@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from logdrivers.block import Block, Encoding, Partial, Stream
-from logdrivers.codecs import json_file
+from logdrivers.codecs.json_file_columns import columns
 
 __all__ = ["LocalEncoder", "LocalRecords", "Record", "decode"]
 
@@ -28,6 +28,10 @@ _LAST, _ID, _ORDINAL = 0x08, 0x12, 0x18
 _KEY, _VALUE = 0x0A, 0x12
 _STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
 _CHUNK = 1 << 20
+#: The lowest bits of a number, seven in each of the first bytes of its varint, where more follow.
+_LOW_BITS = 28
+_LOW_LIMIT = 1 << _LOW_BITS
+_LOW = struct.Struct("<I").pack
 #: A piece of a line of which nothing but that is known (records of others may lack the metadata).
 _UNKNOWN_PIECE = Partial("", 0, False)
 
@@ -56,6 +60,24 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
+def _varints(numbers: Sequence[int]) -> list[bytes]:
+    """Times as varints: of those close together the upper bits are the same, and the lower fill four bytes."""
+    if not numbers or min(numbers) < _LOW_LIMIT:
+        return [_varint(number) for number in numbers]
+    uppers = {upper: _varint(upper) for upper in {number >> _LOW_BITS for number in numbers}}
+    return [
+        _LOW(
+            number & 0x7F
+            | (number & 0x3F80) << 1
+            | (number & 0x1FC000) << 2
+            | (number & 0xFE00000) << 3
+            | 0x80808080
+        )
+        + uppers[number >> _LOW_BITS]
+        for number in numbers
+    ]
+
+
 def _field(tag: int, data: bytes) -> bytes:
     return b"%c%s%s" % (tag, _varint(len(data)), data) if data else b""
 
@@ -76,7 +98,7 @@ class LocalEncoder:
     def encode(self, block: Block) -> bytes:
         """The block as records. Raises ValueError for a block that is not what its fields say."""
         if block.encoding is Encoding.JSON_FILE:
-            return b"".join(map(self._from_json, json_file.decode(block.data)))
+            return self._from_json(block.data)
         data = block.data
         if block.partial is not None:
             return self._records(block.first_ns, block.stream, [data], _metadata(block.partial))
@@ -90,10 +112,41 @@ class LocalEncoder:
             raise ValueError(f"block of {block.lines} lines holds {len(lines)}: {data[:40]!r}")
         return self._records(block.first_ns, block.stream, lines)
 
-    def _from_json(self, record: json_file.Record) -> bytes:
-        whole = record.log.endswith(b"\n")
-        piece = b"" if whole else b"%c\x01" % _PARTIAL
-        return self._records(record.time_ns, record.stream, [record.log[:-1] if whole else record.log], piece)
+    def _from_json(self, data: bytes) -> bytes:
+        """Json-file records; what differs from one to the next is looked up or put together at once for all."""
+        times_ns, streams, logs = columns(data)
+        lines = [log[:-1] if log[-1:] == b"\n" else log for log in logs]
+        lengths = list(map(len, lines))
+        times = _varints(times_ns)
+        # Of a record, all but the time and the line follows from these.
+        kinds = list(
+            zip(
+                streams,
+                lengths,
+                [len(log) != length for log, length in zip(logs, lengths, strict=True)],
+                map(len, times),
+                strict=True,
+            )
+        )
+        frames = {kind: self._frame(*kind) for kind in set(kinds)}
+        found = [frames[kind] for kind in kinds]
+        parts = [b""] * (5 * len(lines))
+        parts[0::5] = [frame[0] for frame in found]
+        parts[1::5] = times
+        parts[2::5] = [frame[1] for frame in found]
+        parts[3::5] = lines
+        parts[4::5] = [frame[2] for frame in found]
+        return b"".join(parts)
+
+    def _frame(
+        self, stream: Stream, length: int, whole: bool, time_length: int
+    ) -> tuple[bytes, bytes, bytes]:
+        """What stands before a record's time, between time and line, and behind the line."""
+        head = _field(_SOURCE, stream.text.encode()) + b"%c" % _TIME
+        tag = b"%c%s" % (_LINE, _varint(length)) if length else b""
+        tail = (b"" if whole else b"%c\x01" % _PARTIAL) + self._attrs
+        size = _SIZE.pack(len(head) + time_length + len(tag) + length + len(tail))
+        return size + head, tag, tail + size
 
     def _records(self, time_ns: int, stream: Stream, lines: list[bytes], piece: bytes = b"") -> bytes:
         head = _field(_SOURCE, stream.text.encode()) + b"%c%s" % (_TIME, _varint(time_ns))
