@@ -36,6 +36,7 @@ from taffrail.forward_security import forward_security, forward_tls
 from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
+    gap_metrics,
     input_metrics,
     remainder_metrics,
     store_metrics,
@@ -139,6 +140,7 @@ class Agent:
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
         own.register(delivery_metrics(containers, paths.state / "plugin"))
+        own.register(gap_metrics(containers))
         own.register(remainder_metrics(paths.engine_state / "undelivered", paths.state / "plugin"))
 
         app = web.Application()

@@ -28,6 +28,7 @@ from logdrivers.rate_limit import CAUSE as RATE_LIMIT
 from logdrivers.rate_limit import RemovedDrops, read_dropped
 from logdrivers.registry import get, names
 from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
+from runtime.shim.gap import read_gaps
 
 if TYPE_CHECKING:
     from exporters.elasticsearch.exporter import ElasticsearchExporter
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "delivery_metrics",
     "exporter_metrics",
+    "gap_metrics",
     "input_metrics",
     "remainder_metrics",
     "store_metrics",
@@ -196,6 +198,30 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
                 dropped.add_metric([*values, cause], lines)
             up.add_metric(values, int(counters.sink_up))
         yield from (written, delivered, held, dropped, up)
+
+    return source
+
+
+def gap_metrics(containers: Containers) -> Source:
+    """Containers of our engine whose output may have been lost before it was on disk, and how often."""
+
+    def source() -> Iterator[Metric]:
+        gaps = CounterMetricFamily(
+            "taffrail_log_gaps",
+            "Times that output may have been lost unread: everything that held it was killed, or a reboot.",
+            labels=["id", "name", "image", "driver"],
+        )
+        for container in containers.all():
+            if not container.log.directory:
+                continue  # another engine's
+            try:
+                count = read_gaps(Path(container.log.directory))
+            except (OSError, ValueError) as error:
+                log.warning("cannot read the gaps in the log of %s: %s", container.name, error)
+                continue
+            values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
+            gaps.add_metric(values, count)
+        yield gaps
 
     return source
 

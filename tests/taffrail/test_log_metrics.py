@@ -10,7 +10,8 @@ from logdrivers.driver import Info
 from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get
 from runtime.remainders import Remainders
-from taffrail.log_metrics import delivery_metrics, remainder_metrics
+from runtime.shim.gap import mark_gap_in_journal
+from taffrail.log_metrics import delivery_metrics, gap_metrics, remainder_metrics
 
 ID = "ab" * 32
 
@@ -103,3 +104,16 @@ def test_lines_dropped_of_removed_containers_are_still_told(tmp_path: Path) -> N
         if sample.labels.get("cause") == "rate_limit"
     ]
     assert [sample.value for sample in samples] == [10]
+
+
+def test_gaps_are_told_per_container_of_our_engine(tmp_path: Path) -> None:
+    containers = Containers()
+    for name, directory in (("whole", tmp_path / "whole"), ("gap", tmp_path / "gap")):
+        log = LogSource("json-file", directory=str(directory))
+        containers.update(Container(name * 8, name, engine="taffrail", log=log))
+    containers.update(Container(ID, "other", engine="docker", log=LogSource("journald")))
+    info = Info("gap" * 8, "/gap", "", "img", (), 0, tmp_path / "gap")
+    mark_gap_in_journal("json-file", info, False, 1)
+    mark_gap_in_journal("json-file", info, False, 2)
+    samples = [sample for metric in gap_metrics(containers)() for sample in metric.samples]
+    assert {sample.labels["name"]: sample.value for sample in samples} == {"whole": 0, "gap": 2}

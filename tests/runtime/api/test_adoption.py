@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+from pathlib import Path
+
 from engine_process import IMAGE, EngineProcess, until
 
 COUNT = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 9"
@@ -72,3 +77,45 @@ def test_one_engine_per_state_directory(own_engine: EngineProcess) -> None:
     assert second.wait(30) == 1
     assert "another engine" in own_engine.log()
     assert own_engine.docker("ps").code == 0
+
+
+def pids_of(engine: EngineProcess) -> list[int]:
+    """Template and shims of the engine: their arguments name its directory."""
+    mark = str(engine.root / "r").encode()
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                if mark in (place / "cmdline").read_bytes():
+                    found.append(int(place.name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
+def test_what_a_reboot_may_have_taken_is_said_in_the_log(own_engine: EngineProcess) -> None:
+    engine = own_engine
+    engine.docker("run", "-d", "--name", "ran", IMAGE, "sh", "-c", "echo hello; exec sleep 1000")
+    engine.docker("run", "--name", "ended", IMAGE, "echo", "bye")
+    until(lambda: engine.docker("logs", "ran").lines == ["hello"], "its line")
+    init = int(engine.inspect("ran", "{{.State.Pid}}"))
+    engine.kill()
+    for pid in (*pids_of(engine), init):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not pids_of(engine), "the end of template and shims")
+    for path in (engine.root / "r" / "engine").glob("c/*"):
+        shutil.rmtree(path)
+    shutil.rmtree(engine.root / "r" / "engine" / "runc")
+    engine.start()
+    assert engine.inspect("ran", "{{.State.Status}} {{.State.ExitCode}}") == "exited 255"
+    marker = (
+        "taffrail: output may be missing here: "
+        "the host was restarted, or the run directory cleared, while the container ran"
+    )
+    told = engine.docker("logs", "ran")
+    assert (told.lines, told.err.splitlines()) == (["hello"], [marker])
+    told = engine.docker("logs", "ended")
+    assert (told.out, told.err) == ("bye\n", "")
+    engine.docker("start", "ran")
+    until(lambda: engine.docker("logs", "ran").lines == ["hello", "hello"], "the line of its second life")
+    assert engine.docker("logs", "ran").err.splitlines() == [marker]
