@@ -16,6 +16,7 @@ NAMES = (
     "fluentd",
     "shim",
     "start",
+    "since",
     "sampling",
     "store",
     "search",

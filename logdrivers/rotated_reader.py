@@ -29,6 +29,7 @@ class RotatedReader:
         self._records = records
         self._files = GenerationFiles(path, max_file, records)
         self._known = Position(0, 0), 0  # a position whose line number is known: where the last read ended
+        self._last = Position(0, 0), 0  # the end when it was last asked for, and its line
 
     def first(self) -> Position:
         """The oldest position still held."""
@@ -45,7 +46,7 @@ class RotatedReader:
         if not starts:
             return Position(1, 0)
         generation = starts[-1].generation
-        place = max(_place(self._files.last_sample(generation)), self._known[0])
+        place = max(_place(self._files.last_sample(generation)), self._known[0], self._last[0])
         source = self._files.open(generation)
         if source is None or place.segment != generation:
             return place
@@ -54,7 +55,9 @@ class RotatedReader:
 
     def end_line(self) -> int:
         """Lines written before ``end``, since the journal was made."""
-        return self._line(self.end())
+        end = self.end()
+        self._last = end, self._line(end)
+        return self._last[1]
 
     def read(self, start: Position, max_bytes: int = 1 << 20) -> Batch:
         """Records from ``start`` on, in entries that each lie in one generation."""
@@ -102,11 +105,10 @@ class RotatedReader:
 
     def tail(self, lines: int) -> Position:
         """The position with exactly so many lines behind it, or the first if there are not as many."""
-        end = self.end()
         if lines <= 0:
-            return end
+            return self.end()
         first = self.first()
-        wanted = self._line(end) - lines
+        wanted = self.end_line() - lines
         if wanted <= self._line(first):
             return first
         samples = self._files.samples
@@ -154,6 +156,8 @@ class RotatedReader:
             return samples[0].line if samples else 0
         sample = samples[at]
         line, offset = sample.line, sample.offset
+        if self._last[0].segment == sample.generation and offset <= self._last[0].offset <= position.offset:
+            offset, line = self._last[0].offset, self._last[1]
         if position.segment == sample.generation and position.offset > offset:
             source = self._files.open(position.segment)
             if source is not None:
