@@ -2,6 +2,7 @@
 
 Frames as Docker Engine writes them, a time for each line, are written into a FIFO by this process, which plays
 the engine; counted are all threads of the plugin, until it has answered StopLogging and its sink has everything.
+With ``--beside`` a real dockerd feeds the plugin: its CPU and the plugin's together beside its own drivers'.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.engines import KINDS
+from bench.drivers import cases
+from bench.drivers import measure as measure_engine
+from bench.engines import KINDS, engines
+from bench.receivers import in_own_mounts, own_root, receivers
 from bench.sinks import receiver
 from bench.table import Row, print_table
 from logdrivers.block import Stream
@@ -33,6 +39,8 @@ __all__ = ["main"]
 START_NS = 1_800_000_000_000_000_000
 #: An engine stamps each line of a busy container some microseconds after the one before.
 STEP_NS = 4_567
+#: The rows of ``bench.drivers`` that a dockerd and the plugin are measured with together.
+BESIDE = ("json-file", "local, rotating, compress", "gelf tcp", "gelf udp, gzip", "fluentd")
 
 
 def cpu_ns(pid: int) -> int:
@@ -44,13 +52,16 @@ def cpu_ns(pid: int) -> int:
 class Plugin:
     """The process, and an engine's requests to it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "bench", sockets: Path | None = None, mark: str = "") -> None:
+        """``mark`` is a variable that tells an engine's processes, KEY=VALUE."""
         self._root = root
-        self._socket = root / "bench.sock"
+        self._socket = (sockets or root) / f"{name}.sock"
+        key, _, value = mark.partition("=")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "taffrail", "--set", f"paths.state={root}/state", "--set",
-             f"paths.run={root}/run", "plugin", "--name", "bench", "--socket-dir", str(root)],
-            stdout=subprocess.DEVNULL,
+             f"paths.run={root}/run", "plugin", "--name", name, "--socket-dir", str(self._socket.parent),
+             "--docker-socket", "none"],
+            stdout=subprocess.DEVNULL, env={**os.environ, key: value} if mark else None,
         )  # fmt: skip
         while not self._socket.exists():
             time.sleep(0.02)
@@ -121,13 +132,44 @@ def measure(lines: int, runs: int) -> list[Row]:
     return rows
 
 
+def measure_beside(runs: int, only: Sequence[str]) -> list[Row]:
+    """dockerd and the plugin together beside dockerd's own drivers, plain lines."""
+    rows = []
+    with receivers() as to, own_root() as root, engines(root) as (_, docker):
+        name = f"bench{uuid.uuid4().hex[:8]}"
+        plugin = Plugin(root / "plugin", name, Path("/run/docker/plugins"), docker.mark)
+        try:
+            for case in cases(to):
+                if case.kind != "plain" or case.title not in only:
+                    continue
+                ours = replace(case, driver=name, options=[f"sink={case.driver}", *case.options])
+                spent = []
+                for _ in range(runs):
+                    before = cpu_ns(plugin.pid)
+                    both = measure_engine(docker, ours, case.lines, to)
+                    plugins = (cpu_ns(plugin.pid) - before) / case.lines / 1000
+                    theirs = measure_engine(docker, case, case.peer_lines, to)
+                    spent.append((both, plugins, theirs))
+                both, plugins, theirs = (statistics.median(column) for column in zip(*spent, strict=True))
+                title = f"dockerd and plugin, {case.title} (of it the plugin {plugins:.1f})"
+                rows.append(Row(title, "µs CPU a line", both, "dockerd", theirs))
+        finally:
+            plugin.close()
+    return rows
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=3, help="runs of each; the median is shown")
+    parser.add_argument("--beside", action="store_true", help="with a real dockerd, beside its own drivers")
     options = parser.parse_args()
-    print_table(measure(options.lines, options.runs))
+    if options.beside:
+        in_own_mounts("bench.plugin", sys.argv[1:])
+        print_table(measure_beside(options.runs, BESIDE))
+    else:
+        print_table(measure(options.lines, options.runs))
     return 0
 
 
