@@ -80,6 +80,7 @@ class FluentdSink(StreamSink):
         #: Ids of blocks sent but not acknowledged: sent again, they keep their id, so that a server that has
         #: them can tell.
         self._unanswered: list[tuple[Block, bytes]] = []
+        self._answered = 0  #: how many of their chunks were acknowledged, from the first on
 
     def send(self, blocks: Sequence[Block]) -> None:
         """Return when the server's host has all blocks, or, with acknowledgement, the server has. SinkDown."""
@@ -110,7 +111,9 @@ class FluentdSink(StreamSink):
             (block, again[i][1] if i < len(again) and again[i][0] == block else os.urandom(16))
             for i, block in enumerate(blocks)
         ]
-        chunks = self._chunks()
+        if again != self._unanswered[: len(again)]:
+            self._answered = 0
+        chunks = itertools.islice(self._chunks(), self._answered, None)
         answers = msgpack.Unpacker(raw=True, max_buffer_size=1 << 20)
         # Answers are some 35 bytes each: they wait in the receive buffer until a window is written.
         while window := list(itertools.islice(chunks, _WINDOW)):
@@ -118,7 +121,8 @@ class FluentdSink(StreamSink):
             for message, _ in window:
                 sock.sendall(message)
             self._await_acks(sock, answers, {chunk.encode() for _, chunk in window})
-        self._unanswered = []
+            self._answered += len(window)
+        self._unanswered, self._answered = [], 0
 
     def _chunks(self) -> Iterator[tuple[bytes, str]]:
         """What is to be acknowledged, with its id."""

@@ -74,6 +74,7 @@ class ForwardInput:
         self._tls = tls
         self._collator = Collator()
         self._chunks: OrderedDict[tuple[bytes, str, int, int], None] = OrderedDict()
+        self._answers: list[bytes] = []  # to the connection that is being read
         self._server: asyncio.Server | None = None
         self._heartbeat: asyncio.DatagramTransport | None = None
         self._address = ("", 0)
@@ -120,28 +121,23 @@ class ForwardInput:
         if self._server is not None:
             await self._server.wait_closed()
 
-    def _message(self, message: Message, connection: ForwardConnection) -> None:
+    def _message(self, message: Message) -> None:
         """Take one message; whoever asked for an acknowledgement gets it once it is stored."""
         self.counters.received += len(message.events) + message.malformed
         if message.malformed:
             self.counters.dropped["malformed"] += message.malformed
         chunk = message.chunk
-        if chunk is None:
-            self._add(message)
-            return
-        # The lines before it go first, so that each container's stay in order.
-        self._flush()
-        # With the message's ends: there are clients that know one chunk id only.
-        sent = (chunk, message.tag, len(message.events), _ends(message))
-        if sent in self._chunks:
-            self.counters.duplicates += len(message.events)
-            self._delivery.submit((), lambda: connection.answer(ack(chunk)))
-            return
+        if chunk is not None:
+            self._answers.append(ack(chunk))
+            # With the message's ends: there are clients that know one chunk id only.
+            sent = (chunk, message.tag, len(message.events), _ends(message))
+            if sent in self._chunks:
+                self.counters.duplicates += len(message.events)
+                return
+            self._chunks[sent] = None
+            if len(self._chunks) > _REMEMBERED:
+                self._chunks.popitem(last=False)
         self._add(message)
-        self._chunks[sent] = None
-        if len(self._chunks) > _REMEMBERED:
-            self._chunks.popitem(last=False)
-        self._delivery.submit(self._collator.take(), lambda: connection.answer(ack(chunk)))
 
     def _add(self, message: Message) -> None:
         for event in message.events:
@@ -149,9 +145,14 @@ class ForwardInput:
             time_ns = time.time_ns() if event.time_ns is None else event.time_ns
             self._collator.add(origin, stream, time_ns, text, attributes, whole=whole)
 
-    def _flush(self) -> None:
+    def _flush(self, connection: ForwardConnection) -> None:
+        """Store what one read of a connection brought; then its answers leave, also for what it sent again."""
+        answers = b"".join(self._answers)
+        self._answers.clear()
         blocks = self._collator.take()
-        if blocks:
+        if answers:
+            self._delivery.submit(blocks, lambda: connection.answer(answers))
+        elif blocks:
             self._delivery.submit(blocks)
 
 

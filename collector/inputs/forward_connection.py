@@ -31,8 +31,8 @@ class ForwardSettings:
 
     senders: Senders
     message_bytes: int  #: limit of one message, packed or unpacked
-    take: Callable[[Message, ForwardConnection], None]
-    flush: Callable[[], None]  #: called when a sender's bytes are through
+    take: Callable[[Message], None]
+    flush: Callable[[ForwardConnection], None]  #: called when the messages of one read are taken
     security: Security | None
 
 
@@ -72,15 +72,16 @@ class ForwardConnection(SenderConnection):
         self._senders.counters.bytes += len(data)
         try:
             for message in self._messages(data):
-                self._settings.take(message, self)
+                self._settings.take(message)
             self._account(self._decoder.pending_bytes)
             if self._server is not None and self._decoder.pending_bytes > _HANDSHAKE_BYTES:
                 raise DecodeError("handshake", f"more than {_HANDSHAKE_BYTES} bytes before a PING")
             if excess := self._senders.pending_excess():
                 raise DecodeError("pending_bytes", excess)
         except DecodeError as error:
+            self._settings.flush(self)  # what came before is stored, and answered
             self._refuse(error.cause, str(error))
-        self._settings.flush()
+        self._settings.flush(self)
 
     def _messages(self, data: bytes) -> Iterator[Message]:
         for message in self._decoder.feed(data):

@@ -527,6 +527,47 @@ def test_more_messages_than_a_window_are_answered_in_turn(
     out.close()
 
 
+def test_what_was_acknowledged_of_a_batch_is_not_sent_again(
+    tcp: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fluentd_sink, "_WINDOW", 3)
+    out = sink(at(tcp), message_mode="message", request_ack="true")
+    seen: list[list[bytes]] = []
+
+    def serve(*counts: int) -> None:
+        peer = Peer(tcp)
+        for count in counts:
+            messages = [peer.message() for _ in range(count)]
+            seen.append([message[2][b"log"] for message in messages])
+            peer.socket.sendall(b"".join(ack(message[3][b"chunk"]) for message in messages))
+        peer.socket.close()
+
+    batch = [lines(b"1", b"2"), lines(b"3", b"4")]
+    for counts, blocks, works in (
+        ((3,), batch, False),  # and closes with the last unanswered
+        ((1, 1), [*batch, lines(b"5")], True),  # more came meanwhile
+        ((3,), [lines(b"6"), *batch], False),  # another batch
+        ((3, 3), [lines(b"7"), *batch, lines(b"8")], True),
+    ):
+        server = threading.Thread(target=serve, args=counts)
+        server.start()
+        if works:
+            out.send(blocks)
+        else:
+            with pytest.raises(SinkDown):
+                out.send(blocks)
+        server.join()
+    assert seen == [
+        [b"1", b"2", b"3"],
+        [b"4"],
+        [b"5"],
+        [b"6", b"1", b"2"],
+        [b"7", b"1", b"2"],
+        [b"3", b"4", b"8"],
+    ]
+    out.close()
+
+
 def test_a_message_sent_again_keeps_its_id(tcp: socket.socket) -> None:
     out = sink(at(tcp), message_mode="message", request_ack="true", read_timeout="200ms")
     for _ in range(2):
