@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from logdrivers.block import Stream
+from logdrivers.copier import Copier
 from logdrivers.driver import OptionError
+from logdrivers.ledger import Ledger
 from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get as get_driver
 from logdrivers.source_options import parse_source
+from logdrivers.spool import Spool
 from runtime.shim import streams
 from runtime.shim.container_process import ContainerProcess, StartFailed, StartInterrupted
 from runtime.shim.control import Attached, Connection, ControlServer, StdinWriter
-from runtime.shim.copier import Copier
 from runtime.shim.delivery import ShimDelivery
 from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
@@ -36,7 +38,6 @@ from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, e
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
-from runtime.shim.spool import Ledger, Spool
 from runtime.shim.tty import resize
 
 __all__ = ["LOCK_FILE", "run_shim"]

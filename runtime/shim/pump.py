@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from logdrivers.block import Stream
+from logdrivers.copier import Copier
 from runtime.shim import streams
-from runtime.shim.copier import Copier
 from runtime.shim.linux import trim_heap
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
@@ -74,6 +74,13 @@ class Pump:
             self._fds[names[name]] = streams.open_shim_end(self._spec, name, running=self._running)
         for fd in self._fds.values():
             self._reactor.watch(fd, _ARMED, lambda _events: None)
+
+    def close(self) -> None:
+        """Let go of the pipes; what is in them stays while others hold them."""
+        for fd in self._fds.values():
+            self._reactor.forget(fd)
+            os.close(fd)
+        self._fds = {}
 
     def set_tty(self, master: int) -> None:
         """Read this terminal into the stdout FIFO from now on."""

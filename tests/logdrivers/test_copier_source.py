@@ -15,17 +15,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from logdrivers import copier as copier_module
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file
+from logdrivers.copier import Copier
 from logdrivers.driver import Info
+from logdrivers.ledger import Ledger
 from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter, Dropped, read_dropped
 from logdrivers.registry import get
 from logdrivers.source_options import parse_source
 from logdrivers.spool import Spool
 from logdrivers.statefile import StateFile
-from runtime.shim import copier as copier_module
-from runtime.shim.copier import Copier
-from runtime.shim.spool import Ledger
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 MIB = 1 << 20

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logdrivers.block import MAX_LINE, Block, Stream
+from logdrivers.copier import Copier, Splitter
 from logdrivers.journal import Mark, Position, Resume
-from runtime.shim.copier import Copier, Splitter
-from runtime.shim.spool import Ledger, OpenLine, Spool
+from logdrivers.ledger import Ledger, OpenLine
+from logdrivers.spool import Spool
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 
