@@ -272,7 +272,8 @@ def test_nothing_of_a_container_waits_for_its_sink(
 
         server.open(*[hang] * 1000)
     try:
-        script = "trap 'exit 9' TERM; awk 'BEGIN { while (n < 10000) print \"o\" ++n \", text\" }'; while :; do usleep 20000; done"
+        lines = 'awk \'BEGIN { while (n < 10000) print "o" ++n ", text" }\''
+        script = f"trap 'exit 9' TERM; {lines}; while :; do usleep 20000; done"
         logged.run(script, names())
         until(lambda: len(logged.lines()) == 10_000, "the lines")
         until(lambda: not logged.counters().sink_up, "the sink to be found down", 60)
