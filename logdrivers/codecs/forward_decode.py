@@ -7,6 +7,7 @@ becomes of the events are left to ``collector/inputs/forward.py``.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ __all__ = ["DecodeError", "Event", "EventTime", "ForwardDecoder", "Handshake", "
 
 _NS = 1_000_000_000
 _PIECE = 256 << 10
+_STRUCTURE = re.compile(rb'["\[\]{}]')
+_IN_STRING = re.compile(rb'"|\\.', re.DOTALL)
 _IsalError = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
 
 
@@ -103,7 +106,7 @@ class ForwardDecoder:
     def pending_bytes(self) -> int:
         """Bytes of an incomplete message held."""
         if self._json is not None:
-            return len(self._json.buffer)
+            return self._json.pending_bytes
         return self._fed - self._taken
 
     def _unpack(self, data: bytes) -> Iterator[Message | Handshake]:
@@ -165,29 +168,57 @@ class ForwardDecoder:
 
 
 class _JsonStream:
-    """Concatenated JSON texts, as fluentd takes them beside MessagePack."""
+    """Concatenated JSON texts, as fluentd takes them beside MessagePack. Every byte is looked at once."""
 
     def __init__(self, limit: int) -> None:
-        self.buffer = b""
         self._limit = limit
-        self._decoder = json.JSONDecoder()
+        self._buffer = bytearray()
+        self._scanned = self._depth = 0
+        self._in_string = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of an incomplete text held."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """The texts completed by ``data``."""
-        self.buffer += data
-        while b"]" in self.buffer:
-            # One character per byte: the structure of JSON is ASCII, so ends are found at byte offsets.
-            text = self.buffer.decode("latin-1")
-            start = len(text) - len(text.lstrip(" \t\r\n"))
-            try:
-                end = self._decoder.raw_decode(text, start)[1]
-            except ValueError:
-                break
-            value = self.buffer[start:end]
-            self.buffer = self.buffer[end:]
-            yield json.loads(value.decode("utf-8", "replace"))
-        if len(self.buffer) > self._limit:
+        self._buffer += data
+        begin = 0
+        while (end := self._end()) is not None:
+            text = self._buffer[begin:end].decode("utf-8", "replace")
+            begin = end
+            yield json.loads(text)
+        del self._buffer[:begin]
+        self._scanned -= begin
+        if not self._depth and not self._buffer.strip():
+            self._buffer.clear()
+            self._scanned = 0
+        if len(self._buffer) > self._limit:
             raise DecodeError("message_too_large", f"more than {self._limit} bytes of JSON")
+
+    def _end(self) -> int | None:
+        """Where the next list or object ends. Brackets, quotes and backslashes are never part of a character."""
+        buffer = self._buffer
+        while True:
+            found = (_IN_STRING if self._in_string else _STRUCTURE).search(buffer, self._scanned)
+            if found is None:
+                # A backslash at the end is looked at again, with what it escapes.
+                held = self._in_string and buffer.endswith(b"\\") and len(buffer) > self._scanned
+                self._scanned = len(buffer) - held
+                return None
+            self._scanned = found.end()
+            token = found[0]
+            if token == b'"':
+                self._in_string = not self._in_string
+            elif token in (b"[", b"{"):
+                self._depth += 1
+            elif token in (b"]", b"}"):
+                self._depth -= 1
+                if self._depth < 0:
+                    raise DecodeError("malformed", "a JSON text ends that has not begun")
+                if not self._depth:
+                    return self._scanned
 
 
 def _unpacker(limit: int) -> msgpack.Unpacker:
@@ -224,13 +255,22 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 
 
 def _unzstd(data: bytes, limit: int) -> bytes:
+    """All frames; OverflowError beyond ``limit`` bytes."""
+    zstd = zstandard.ZstdDecompressor()
+    out: list[bytes] = []
     try:
-        unpacked = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(limit + 1)
+        # It stops at the limit, but takes a frame that is cut off for a whole one; what follows does not.
+        if len(zstd.stream_reader(data, read_across_frames=True).read(limit + 1)) > limit:
+            raise OverflowError(f"zstd entries unpack to more than {limit} bytes")
+        while data:
+            frame = zstd.decompressobj()
+            out.append(frame.decompress(data))
+            if not frame.eof:
+                raise DecodeError("malformed", "zstd entries are cut off")
+            data = frame.unused_data
     except zstandard.ZstdError as error:
         raise DecodeError("malformed", f"entries are not zstd: {error}") from error
-    if len(unpacked) > limit:
-        raise OverflowError(f"zstd entries unpack to more than {limit} bytes")
-    return unpacked
+    return b"".join(out)
 
 
 def _option(value: list[Any], at: int) -> Record:

@@ -222,6 +222,7 @@ def test_json_beside_messagepack_told_by_the_first_byte() -> None:
     texts = [
         json.dumps(["t", SECONDS, {"log": "é"}], ensure_ascii=False),
         json.dumps(["t", [[SECONDS, {"log": "b"}]], {"chunk": "c"}]),
+        json.dumps(["t", SECONDS, {"log": '"]}[{\\', "\\\\": [[], {}, ["]"]]}]),
     ]
     stream = "\n".join(texts).encode()
     for size in (1, 5, len(stream)):
@@ -232,7 +233,44 @@ def test_json_beside_messagepack_told_by_the_first_byte() -> None:
         assert found == [
             Message("t", (Event(SECONDS * 10**9, {"log": "é"}),)),
             Message("t", [Event(SECONDS * 10**9, {"log": "b"})], b"c"),
+            Message("t", (Event(SECONDS * 10**9, {"log": '"]}[{\\', "\\\\": [[], {}, ["]"]]}),)),
         ]
+        assert decoder.pending_bytes == 0
+
+
+@given(
+    st.lists(
+        st.recursive(st.text(max_size=6), lambda x: st.lists(x) | st.dictionaries(st.text(max_size=3), x))
+    )
+)
+def test_json_texts_are_found_wherever_they_are_cut(logs: list[Any]) -> None:
+    stream = b" ".join(json.dumps(["t", SECONDS, {"log": log}]).encode() for log in logs)
+    decoder = ForwardDecoder()
+    found = [m for at in range(len(stream)) for m in decoder.feed(stream[at : at + 1])]
+    assert found == [Message("t", (Event(SECONDS * 10**9, {"log": log}),)) for log in logs]
+    assert decoder.pending_bytes == 0
+
+
+@pytest.mark.parametrize("compressed", ["gzip", "zstd"])
+def test_compressed_entries_that_are_cut_off_anywhere_are_refused(compressed: str) -> None:
+    compress = gzip.compress if compressed == "gzip" else zstandard.compress
+    data = compress(packed(ENTRIES[0])) + compress(packed(ENTRIES[1]))
+    whole = {0: [], len(compress(packed(ENTRIES[0]))): EVENTS[:1], len(data): EVENTS}
+    for end in range(len(data) + 1):
+        message = msgpack.packb(["t", data[:end], {"compressed": compressed}])
+        if end in whole:
+            assert decoded(message) == [Message("t", list(whole[end]))]
+            continue
+        with pytest.raises(DecodeError) as caught:
+            decoded(message)
+        assert caught.value.cause == "malformed"
+
+
+def test_an_event_time_as_ext8_is_one_too() -> None:
+    ext8 = b"\xc7\x08\x00" + EVENT_TIME.data
+    assert msgpack.packb(EVENT_TIME) == b"\xd7\x00" + EVENT_TIME.data
+    data = b"\x93\xa1t" + ext8 + msgpack.packb({"log": "two"})
+    assert decoded(data) == [Message("t", EVENTS[1:])]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +311,9 @@ def test_entries_that_are_none_are_counted() -> None:
         (b"\x91" * 5000, "not a Forward message"),
         (b"GET / HTTP/1.1\r\n\r\n", r"expected \[tag"),
         (b'["t", 1, 2]', "expected"),
+        (b'{"t": [1]}', "expected"),
+        (b'["t", 1, {}] ]', "has not begun"),
+        (b'["t", 1, {}] 5 ["t"]', "not a Forward message"),
     ],
 )
 def test_what_is_no_message_is_refused(data: bytes, what: str) -> None:
