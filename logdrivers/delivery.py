@@ -15,119 +15,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from logdrivers.delivery_state import STATE_FIELDS, STATE_NAME, Counters, DeliveryState, read_counters
 from logdrivers.driver import EMPTY_LINE, Rejected, Sink, SinkDown
 from logdrivers.gaps import lost_by_cause, marker
 from logdrivers.journal import Entry, JournalReader, Position
 from logdrivers.journal_files import journal_directory
 from logdrivers.reader_cursors import DELIVERY, ReaderCursor
-from logdrivers.statefile import StateFile, read_state
+from logdrivers.statefile import StateFile
 
 __all__ = ["STATE_NAME", "Counters", "Delivery", "read_counters"]
 
 log = logging.getLogger(__name__)
 
-#: Name of the state file in the container's log directory.
-STATE_NAME = "delivery.state"
-
 _BATCH_BYTES = 1 << 20
 _MEMORY_BYTES = 4 << 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _IDLE_SECONDS = 30.0
-#: segment, offset, line of the cursor; written, delivered; sink up; last error; causes with their counts; causes
-#: with how many of their lines no marker has told of.
-_CAUSES, _UNMARKED = 12, 3
-_FIELDS = "5QB119s" + "24sQ" * (_CAUSES + _UNMARKED)
-_OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Lines since the container was made, and how the sink is."""
-
-    written: int = 0
-    delivered: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)  #: by cause
-    sink_up: bool = True  #: false from a failed send until the next that succeeds
-    last_error: str = ""
-
-    @property
-    def held(self) -> int:
-        """Lines in the journal that the sink has not taken."""
-        return self.written - self.delivered - sum(self.dropped.values())
-
-
-@dataclass(slots=True)
-class _State:
-    """The durable record, as values."""
-
-    position: Position | None = None  #: None: nothing consumed yet, from the journal's first entry on
-    line: int = 0
-    written: int = 0
-    delivered: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    up: bool = True
-    error: str = ""
-    unmarked: dict[str, int] = field(default_factory=dict)  #: of the dropped: what the sink is to be told
-
-    @classmethod
-    def parse(cls, values: Sequence[object]) -> _State:
-        segment, offset, line, written, delivered, up, error, *causes = values
-        assert isinstance(segment, int) and isinstance(offset, int) and isinstance(error, bytes)  # noqa: PT018
-        assert isinstance(line, int) and isinstance(written, int) and isinstance(delivered, int)  # noqa: PT018
-        pairs = list(zip(causes[::2], causes[1::2], strict=True))
-        dropped, unmarked = _counts(pairs[:_CAUSES]), _counts(pairs[_CAUSES:])
-        position = Position(segment, offset) if segment else None
-        text = error.rstrip(b"\0").decode("utf-8", "ignore")
-        return cls(position, line, written, delivered, dropped, bool(up), text, unmarked)
-
-    def values(self) -> tuple[object, ...]:
-        causes: list[object] = []
-        for counts, room in ((self.dropped, _CAUSES), (self.unmarked, _UNMARKED)):
-            for name, count in counts.items():
-                causes += [name.encode()[:24], count]
-            causes += [b"", 0] * (room - len(counts))
-        segment, offset = self.position or (0, 0)
-        error = self.error.encode()[:119]
-        return (segment, offset, self.line, self.written, self.delivered, self.up, error, *causes)
-
-    def drop(self, cause: str, lines: int) -> None:
-        """Count a loss; causes beyond the record's room go together under ``other``."""
-        if cause not in self.dropped and len(self.dropped) >= _CAUSES - 1:
-            cause = _OTHER
-        self.dropped[cause] = self.dropped.get(cause, 0) + lines
-
-    def lose(self, cause: str, lines: int) -> None:
-        """Count lines behind the cursor that are gone, and remember to tell the sink."""
-        self.drop(cause, lines)
-        if cause not in self.unmarked and len(self.unmarked) >= _UNMARKED:
-            cause = next(iter(self.unmarked))
-        self.unmarked[cause] = self.unmarked.get(cause, 0) + lines
-        self.line += lines
-        self.written = max(self.written, self.line)
-
-    def counters(self) -> Counters:
-        return Counters(self.written, self.delivered, dict(self.dropped), self.up, self.error)
-
-
-def _counts(pairs: Sequence[tuple[object, object]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, count in pairs:
-        assert isinstance(name, bytes) and isinstance(count, int)  # noqa: PT018
-        if count:
-            found[name.rstrip(b"\0").decode()] = count
-    return found
-
-
-def read_counters(path: Path) -> Counters | None:
-    """What a delivery in any process, running or not, last wrote to its state file; None if it never did.
-
-    Raises OSError, ValueError for a file of another shape.
-    """
-    values = read_state(path, _FIELDS)
-    return None if values is None else _State.parse(values).counters()
 
 
 def _end_line(entry: Entry) -> int:
@@ -146,15 +51,14 @@ class Delivery:
     """One journal to one sink, in a thread of its own. ``name`` stands in log messages and the thread's name."""
 
     def __init__(self, reader: JournalReader, sink: Sink, state: Path, name: str) -> None:
-        """Raises OSError or ValueError if the state file cannot be used.
+        """Raises OSError if the state file cannot be made, ValueError if it is unusable and nothing else helps.
 
         A journal of segments beside the state file holds what this delivery has not taken.
         """
         self._reader, self._sink, self._name = reader, sink, name
-        self._file = StateFile(state, _FIELDS)
-        self._state = _State() if self._file.values is None else _State.parse(self._file.values)
         journal = journal_directory(state.parent)
         self._cursor = ReaderCursor(journal, DELIVERY) if journal.is_dir() else None
+        self._file, self._state = self._open_state(state)
         self._find_place()
         self._offered: deque[Entry] = deque()
         self._offered_bytes = 0
@@ -165,6 +69,19 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name=f"delivery {name}", daemon=True)
         self._save()
 
+    def _open_state(self, path: Path) -> tuple[StateFile, DeliveryState]:
+        """The state file; if it is damaged, the cursor in the journal says where to go on."""
+        try:
+            file = StateFile(path, STATE_FIELDS)
+            return file, DeliveryState() if file.values is None else DeliveryState.parse(file.values)
+        except ValueError as error:
+            if self._cursor is None or not self._cursor.line:
+                raise
+            log.error("the counts of %s begin anew from its cursor: %s", self._name, error)
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        line = self._cursor.line
+        return StateFile(path, STATE_FIELDS), DeliveryState(self._cursor.position, line, line, line)
+
     def _find_place(self) -> None:
         """Compare the state with the journal, of which a power cut may have taken the end."""
         state, end, end_line = self._state, self._reader.end(), self._reader.end_line()
@@ -172,8 +89,8 @@ class Delivery:
             log.error("the journal of %s lacks its last %d lines: the sink has them", self._name,
                       state.line - end_line)  # fmt: skip
             state.delivered = max(0, state.delivered - (state.line - end_line))
-            state.position, state.line, state.written = end, end_line, end_line
-        state.written = max(state.written, end_line)
+            state.position, state.line = end, end_line
+        state.written = max(state.line, end_line)
         self._move_cursor()
 
     def _move_cursor(self) -> None:

@@ -60,6 +60,17 @@ class ReaderCursor:
         if self._file.values is None:
             self.move(Position(0, 0), 0)
 
+    @property
+    def position(self) -> Position:
+        """Where it is; (0, 0) before its first move."""
+        segment, offset, _, _ = self._file.values or (0, 0, 0, 0)
+        return Position(segment, offset)
+
+    @property
+    def line(self) -> int:
+        """The line of that position: those before it have been read."""
+        return int(self._file.values[2]) if self._file.values else 0
+
     def move(self, position: Position, line: int) -> None:
         """Nothing before ``position``, whose line is ``line``, is needed any more."""
         self._file.write(*position, line, time.time_ns())

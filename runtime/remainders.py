@@ -177,8 +177,7 @@ class Remainders:
                 return
             total -= _size(place)
             self.release(place.name)
-            counters = read_counters(place / STATE_NAME)
-            lines = counters.held if counters else 0
+            lines = _held_at(place) or 0
             log.error("%d lines of removed container %s are dropped: over %d bytes wait for their sinks",
                       lines, place.name[:12], self._max_bytes)  # fmt: skip
             self._dropped.write((self._dropped.values or (0,))[0] + lines)
@@ -188,7 +187,7 @@ class Remainders:
 def held_lines(directory: Path) -> int:
     """Lines of removed containers that wait in ``directory`` for their sinks."""
     places = [place for place in directory.iterdir() if place.is_dir()] if directory.is_dir() else []
-    return sum(_held_at(place) for place in places)
+    return sum(_held_at(place) or 0 for place in places)
 
 
 def dropped_lines(directory: Path) -> int:
@@ -207,9 +206,9 @@ def has_journal(directory: Path) -> bool:
 
 def _held(name: str, info: Info) -> int:
     """Lines the journal holds that its sink has not taken; 0 for a driver without a sink."""
-    if (info.directory / STATE_NAME).exists():
-        return _held_at(info.directory)
-    # The delivery has never begun (the disk was full): all of it, if there is a sink.
+    if (held := _held_at(info.directory)) is not None:
+        return held
+    # The delivery has never begun (the disk was full), or its file is damaged: all of it, if there is a sink.
     try:
         driver = get(name)
         sink, reader = driver.sink(info), driver.reader(info)
@@ -223,12 +222,16 @@ def _held(name: str, info: Info) -> int:
     return lines
 
 
-def _held_at(directory: Path) -> int:
+def _held_at(directory: Path) -> int | None:
+    """Lines held by what a delivery noted; None if it did not, or nobody can read it."""
     try:
         counters = read_counters(directory / STATE_NAME)
     except FileNotFoundError:
-        return 0
-    return counters.held if counters else 0
+        return None
+    except (OSError, ValueError) as error:
+        log.error("read how much %s holds for its sink: %s", directory, error)
+        return None
+    return counters.held if counters else None
 
 
 def _stop_delivery(remainder: _Remainder) -> None:

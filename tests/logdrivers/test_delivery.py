@@ -260,6 +260,38 @@ def test_what_a_segment_journal_lost_is_counted_by_cause_and_marked_in_its_place
     journal.close()
 
 
+def test_a_damaged_state_file_is_put_aside_and_the_cursor_tells_the_place(tmp_path: Path) -> None:
+    journal, sink = SegmentJournal(tmp_path), Sink()
+    for number in range(10):
+        line = b"%d\n" % number
+        journal.append(Block(line, Encoding.LINES, Stream.STDOUT, 1, 1, 1), Mark(0, 0))
+        if number in (5, 9):
+            delivery = Delivery(SegmentReader(tmp_path), sink, tmp_path / STATE_NAME, "t")
+            delivery.start()
+            delivery.stop(5)
+            (tmp_path / STATE_NAME).write_bytes(b"nonsense" * 100)
+    assert sink.taken == [b"%d" % i for i in range(10)]
+    assert delivery.counters() == Counters(10, 10)
+    assert (tmp_path / f"{STATE_NAME}.damaged").exists()
+    journal.close()
+
+
+def test_lines_that_a_power_cut_took_before_they_were_sent_are_not_held_for_ever(tmp_path: Path) -> None:
+    journal, down = MemoryJournal(), Sink(*[SinkDown("away")] * 1000)
+    first = Delivery(journal, down, tmp_path / "s", "t")
+    first.start()
+    for i in range(10):
+        first.offer(journal.append(b"%d\n" % i))
+    first.stop()
+    del journal.entries[7:]
+    sink = Sink()
+    second = Delivery(journal, sink, tmp_path / "s", "t")
+    second.start()
+    sink.wait(7)
+    second.stop(5)
+    assert second.counters() == Counters(7, 7)
+
+
 def test_a_journal_that_a_power_cut_shortened_goes_on_at_its_end(tmp_path: Path) -> None:
     journal, sink = MemoryJournal(), Sink()
     delivery = Delivery(journal, sink, tmp_path / "s", "t")

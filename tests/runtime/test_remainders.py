@@ -15,7 +15,7 @@ import pytest
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME
 from logdrivers.driver import Info
-from logdrivers.journal import Mark
+from logdrivers.journal import Mark, Position
 from logdrivers.reader_cursors import COLLECTOR, DELIVERY, ReaderCursor, cursors
 from logdrivers.registry import get
 from runtime import remainders as module
@@ -92,6 +92,20 @@ def test_a_delivery_that_never_began_is_begun_after_the_container(
     remainders.bury("gelf", info)
     remainders.start()
     until(lambda: sink.lines() == 10)
+    until(lambda: not (remainders.directory / ID).exists())
+
+
+def test_a_damaged_state_file_keeps_nobody_from_removing_the_container(
+    tmp_path: Path, sink: Sink, remainders: Remainders
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    cursor = ReaderCursor(info.directory / "journal", DELIVERY)
+    cursor.move(Position(1, 1 << 8), 1)
+    cursor.close()
+    (info.directory / STATE_NAME).write_bytes(b"nonsense" * 100)
+    sink.open()
+    remainders.bury("gelf", info)
+    remainders.start()
     until(lambda: not (remainders.directory / ID).exists())
 
 
