@@ -10,6 +10,7 @@ import contextlib
 import logging
 import resource
 import signal
+import ssl
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
+from collector.inputs.gelf_http import GelfHttpInput
 from collector.inputs.tails import Tails
 from collector.roots import Roots
 from collector.sampler import Sampler
@@ -33,6 +35,7 @@ from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
 from taffrail.forward_security import forward_security, forward_tls
+from taffrail.input_tls import input_tls
 from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
@@ -113,11 +116,13 @@ class Agent:
 
         gelf = await self._gelf(stack, store, sources)
         forward = await self._forward(stack, store, sources)
-        inputs = {"gelf": gelf, "forward": forward}
+        posted = await self._gelf_http(stack, store, sources)
+        inputs = {"gelf": gelf, "gelf-http": posted, "forward": forward}
         own.register(
             input_metrics({name: part.counters for name, part in inputs.items() if part is not None})
         )
-        addresses = [part for part in (self._endpoints.gelf, self._endpoints.forward) if part]
+        at = self._endpoints
+        addresses = [part for part in (at.gelf, at.gelf_http, at.forward) if part]
         tails = Tails(containers, store, sources, addresses)
         discoveries = [EngineDiscovery(socket, containers, paths.proc) for socket in self._engines()]
         work: list[tuple[str, Coroutine[None, None, None]]] = [
@@ -160,11 +165,27 @@ class Agent:
     ) -> GelfInput | None:
         if not self._config.inputs.gelf:
             return None
-        receiver = GelfInput(*split_address(self._config.inputs.gelf), store, sources)
+        receiver = GelfInput(*split_address(self._config.inputs.gelf), store, sources, tls=self._gelf_tls())
         await receiver.start()
         stack.push_async_callback(receiver.stop)
         self._listening(gelf=receiver.address)
         return receiver
+
+    async def _gelf_http(
+        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
+    ) -> GelfHttpInput | None:
+        if not self._config.inputs.gelf_http:
+            return None
+        receiver = GelfHttpInput(
+            *split_address(self._config.inputs.gelf_http), store, sources, tls=self._gelf_tls()
+        )
+        await receiver.start()
+        stack.push_async_callback(receiver.stop)
+        self._listening(gelf_http=receiver.address)
+        return receiver
+
+    def _gelf_tls(self) -> ssl.SSLContext | None:
+        return input_tls("gelf_tls", self._config.inputs.gelf_tls_cert, self._config.inputs.gelf_tls_key)
 
     async def _forward(
         self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
@@ -205,6 +226,7 @@ class Agent:
         self._endpoints = Endpoints(
             http=texts.get("http", self._endpoints.http),
             gelf=texts.get("gelf", self._endpoints.gelf),
+            gelf_http=texts.get("gelf_http", self._endpoints.gelf_http),
             forward=texts.get("forward", self._endpoints.forward),
         )
 

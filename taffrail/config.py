@@ -79,6 +79,16 @@ class InputsConfig:
     """Addresses that receive log messages; empty switches an input off, port 0 takes a free port."""
 
     gelf: str = field(default="127.0.0.1:12201", metadata=_doc("GELF over UDP and TCP"))
+    gelf_http: str = field(default="", metadata=_doc("GELF over HTTP, POST to /gelf, as 127.0.0.1:12202"))
+    gelf_tls_cert: str = field(
+        default="",
+        metadata=_doc(
+            "PEM file with the certificate of the GELF inputs: TCP and HTTP speak TLS then, UDP cannot"
+        ),
+    )
+    gelf_tls_key: str = field(
+        default="", metadata=_doc("PEM file with its key, if the certificate's file does not have it")
+    )
     forward: str = field(default="127.0.0.1:24224", metadata=_doc("Fluentd's Forward protocol"))
     forward_shared_key: str = field(
         default="", metadata=_doc("key that Forward senders have to prove to know; empty: anybody may send")

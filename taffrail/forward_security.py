@@ -11,6 +11,7 @@ from pathlib import Path
 from logdrivers.codecs.forward_handshake import Security
 from taffrail.config import Config
 from taffrail.errors import CommandError
+from taffrail.input_tls import input_tls
 
 __all__ = ["forward_security", "forward_tls"]
 
@@ -51,16 +52,4 @@ def _key_in(file: str) -> str:
 
 def forward_tls(config: Config) -> ssl.SSLContext | None:
     """The input's TLS; None without a certificate. Raises CommandError for files that cannot be used."""
-    cert, key = config.inputs.forward_tls_cert, config.inputs.forward_tls_key
-    if not cert:
-        if key:
-            raise CommandError("[inputs] forward_tls_key needs forward_tls_cert")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key or None)
-    except OSError as error:  # ssl.SSLError is one
-        raise CommandError(
-            f"[inputs] forward_tls_cert {cert}, forward_tls_key {key or cert}: {error}"
-        ) from error
-    return context
+    return input_tls("forward_tls", config.inputs.forward_tls_cert, config.inputs.forward_tls_key)

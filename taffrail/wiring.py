@@ -24,6 +24,7 @@ class Endpoints:
 
     http: str = ""
     gelf: str = ""
+    gelf_http: str = ""
     forward: str = ""
 
 
@@ -79,8 +80,12 @@ def describe(config: Config) -> str:
         f"  metrics   http://{at.http}/metrics",
         f"  engine    docker -H unix://{paths.engine_socket} ps",
     ]
-    if at.gelf:
-        lines.append(f"  gelf      udp://{at.gelf}  tcp://{at.gelf}")
+    if at.gelf or at.gelf_http:
+        secured = bool(config.inputs.gelf_tls_cert)
+        urls = [f"udp://{at.gelf}", f"{'tls' if secured else 'tcp'}://{at.gelf}"] if at.gelf else []
+        if at.gelf_http:
+            urls.append(f"http{'s' if secured else ''}://{at.gelf_http}/gelf")
+        lines.append(f"  gelf      {'  '.join(urls)}")
     if at.forward:
         lines.append(f"  forward   tcp://{at.forward}")
     lines.append("  try       taffrail stats   |   taffrail search 'level:error' --since 10m")

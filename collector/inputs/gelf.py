@@ -1,7 +1,8 @@
-"""The GELF input: what Docker's gelf driver, ours, or anything that logs to Graylog sends over UDP and TCP.
+"""The GELF input: what Docker's gelf driver, ours, or anything that logs to Graylog sends over UDP, TCP and TLS.
 
 Limits on message size, connections and unfinished bytes each have their cause in ``counters.dropped``. The
-format is ``logdrivers/codecs/gelf_decode.py``; storing is ``collector/inputs/received.py``.
+format is ``logdrivers/codecs/gelf_decode.py``; storing is ``collector/inputs/received.py``; HTTP is
+``collector/inputs/gelf_http.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 _WAKEUP_DATAGRAMS = 1024
 #: After a wakeup that found fewer, how long datagrams may gather: one block instead of many.
 _GATHER_SECONDS = 0.005
+_HANDSHAKE_SECONDS = 10.0
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO, _MEMINFO_DROPS = 55, 8
 
@@ -49,12 +52,19 @@ class GelfLimits:
 
 
 class GelfInput:
-    """Receives on ``host:port``, UDP and TCP; port 0 takes a free one."""
+    """Receives on ``host:port``, UDP and TCP, the latter with ``tls`` around it; port 0 takes a free one."""
 
     def __init__(
-        self, host: str, port: int, intake: Intake, sources: Sources, limits: GelfLimits | None = None
+        self,
+        host: str,
+        port: int,
+        intake: Intake,
+        sources: Sources,
+        limits: GelfLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, tls
         self._limits = limits or GelfLimits()
         self.counters = InputCounters()
         self._delivery = Delivery("gelf", intake, sources, self.counters, self._pause, self._resume)
@@ -87,7 +97,12 @@ class GelfInput:
         """Bind both sockets. Raises OSError naming the address."""
         loop = asyncio.get_running_loop()
         tcp, self._udp = _bind_pair(self._host, self._port, self._limits.socket_buffer)
-        self._server = await loop.create_server(lambda: _Connection(self), sock=tcp)
+        self._server = await loop.create_server(
+            lambda: _Connection(self),
+            sock=tcp,
+            ssl=self._tls,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
+        )
         loop.add_reader(self._udp, self._readable)
         self._expire()
 

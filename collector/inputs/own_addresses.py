@@ -20,6 +20,7 @@ _ADDRESS_OPTION = {
     "syslog": ("syslog-address", ""),
 }
 _DEFAULT_PORT = {"gelf": 12201, "fluentd": 24224, "syslog": 514}
+_SCHEME_PORT = {"http": 80, "https": 443}
 
 
 def sends_to(log: LogSource, addresses: Iterable[str]) -> bool:
@@ -47,7 +48,7 @@ def _parse(text: str, default_port: int) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         port = None
-    return parts.hostname or "127.0.0.1", port or default_port
+    return parts.hostname or "127.0.0.1", port or _SCHEME_PORT.get(parts.scheme, default_port)
 
 
 def _meets(sink: tuple[str, int], listener: tuple[str, int]) -> bool:
