@@ -37,6 +37,11 @@ class Reactor:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def close(self) -> None:
+        """Watch nothing any more; the descriptors stay open."""
+        self._callbacks.clear()
+        self._epoll.close()
+
     def poll(self, seconds: float | None) -> None:
         """Wait at most so long (None: for ever) and call what is ready."""
         for fd, events in self._epoll.poll(seconds):

@@ -28,6 +28,7 @@ from runtime.shim.gap import forget_gap, note_gap
 from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim.process import run_shim
+from runtime.shim.rehearsal import rehearse
 from runtime.shim.spec import ShimSpec
 
 __all__ = ["LOCK_FILE", "Template", "main"]
@@ -244,6 +245,7 @@ def main(argv: list[str]) -> int:
     # Two or three descriptors for each container; the containers are not to inherit that.
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     preload.load()
+    rehearse(run_dir / "rehearsal")
     template = Template(run_dir, limits)
     gc.collect()
     gc.freeze()
