@@ -48,7 +48,7 @@ class Spool:
         return moved
 
     def append(self, data: bytes) -> None:
-        """Add a few bytes that are not from the pipe. Raises OSError with none of them in."""
+        """Add bytes that are not from the pipe. Raises OSError with none of them in."""
         try:
             written = os.pwrite(self._fd, data, self.end)
             if written != len(data):
@@ -57,6 +57,12 @@ class Spool:
             os.ftruncate(self._fd, self.end)
             raise
         self.end += written
+
+    def cut(self, end: int) -> None:
+        """Forget what lies behind ``end``."""
+        if end < self.end:
+            os.ftruncate(self._fd, end)
+            self.end = end
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes ``[begin, end)``, which must have left the pipe and not be released."""

@@ -22,7 +22,10 @@ from logdrivers.plugin.blocks import BlockMaker
 from logdrivers.plugin.intake import Intake
 from logdrivers.plugin.record import ContainerRecord
 from logdrivers.plugin.requests import Wanted
+from logdrivers.plugin.source_intake import SourceFiles, SourceIntake
+from logdrivers.rate_limit import SOURCE_STATE_NAME
 from logdrivers.registry import get
+from logdrivers.source_options import SourceOptions, parse_source
 
 __all__ = ["REMOVED_MARK", "PluginContainer"]
 
@@ -70,6 +73,11 @@ class PluginContainer:
     def retry_seconds(self) -> float:
         """How long to wait before reading again after a disk refused."""
         return self._intake.retry_seconds if self._intake is not None else 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When to look again at the latest, by the monotonic clock; None for when there is more."""
+        return self._intake.due if self._intake is not None else None
 
     # --- the engine's stages
 
@@ -206,7 +214,7 @@ class PluginContainer:
             if self.active or self.discarded:
                 return False
             self._stop_delivery()
-            self._spool.unlink(missing_ok=True)
+            self._source_files().remove()
             with contextlib.suppress(FileNotFoundError):
                 self._directory.rename(target)
             self.discarded = True
@@ -225,14 +233,25 @@ class PluginContainer:
         driver, info = get(self._wanted.driver), self._wanted.info
         info.directory.mkdir(mode=0o710, parents=True, exist_ok=True)
         self._spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # json-file puts attributes into records of lines; ours come to it as records already.
-        attrs = tagged_attributes(info) if driver.name == "json-file" else {}
-        maker = BlockMaker(attrs, keep_bytes=driver.name != "json-file")
         state = self._directory / "intake.state"
-        intake = Intake(self.name, lambda: driver.journal(info), self._spool, state, maker)
+        source = parse_source(info.options, info.labels)
+        intake: Intake
+        if source != SourceOptions():
+            container_id = info.container_id
+            intake = SourceIntake(
+                self.name, container_id, lambda: driver.journal(info), self._source_files(), state, source
+            )
+        else:
+            # json-file puts attributes into records of lines; ours come to it as records already.
+            attrs = tagged_attributes(info) if driver.name == "json-file" else {}
+            maker = BlockMaker(attrs, keep_bytes=driver.name != "json-file")
+            intake = Intake(self.name, lambda: driver.journal(info), self._spool, state, maker)
         intake.on_append = self._appended
         self._intake = intake
         return intake
+
+    def _source_files(self) -> SourceFiles:
+        return SourceFiles(self._spool, self._wanted.info.directory / SOURCE_STATE_NAME)
 
     def _appended(self, entry: Entry) -> None:
         if self._delivery is not None:
@@ -248,7 +267,7 @@ class PluginContainer:
                 self._ending = True
                 return False
             self._close_intake()
-            self._spool.unlink(missing_ok=True)
+            self._source_files().remove()
             self._remember("")
         for callback in self._followers:
             callback()

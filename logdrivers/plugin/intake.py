@@ -70,6 +70,11 @@ class Intake:
         return torn, refused
 
     @property
+    def due(self) -> float | None:
+        """When the next round is to be at the latest, by the monotonic clock; None for when there is more."""
+        return None
+
+    @property
     def retry_seconds(self) -> float:
         """How long to wait before the next round after a refusal."""
         return max(0.0, self._retry_at - time.monotonic()) if self._retry_at else 0.0
@@ -94,10 +99,7 @@ class Intake:
             self._append_whole()
             return self._fill()
         except OSError as error:
-            self.failures += 1
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
-            self._reopen = True
-            log.error("write the output of %s: %s; trying again", self._name, error)
+            self._refused(error)
             return 0
 
     def drain(self) -> bool:
@@ -134,6 +136,16 @@ class Intake:
 
     # --- steps
 
+    def _refused(self, error: OSError) -> None:
+        self.failures += 1
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        self._reopen = True
+        log.error("write the output of %s: %s; trying again", self._name, error)
+
+    def _fill_bytes(self) -> int:
+        """How much may leave the FIFO at once; 0 if it has to wait."""
+        return _FILL_BYTES
+
     def _close_fifo(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -143,8 +155,8 @@ class Intake:
         if self._fd < 0:
             return 0
         total = 0
-        while total < _ROUND_BYTES:
-            moved = self._spool.fill(self._fd, _FILL_BYTES)
+        while total < _ROUND_BYTES and (limit := self._fill_bytes()):
+            moved = self._spool.fill(self._fd, limit)
             if moved is None:
                 break
             if moved == 0:

@@ -106,6 +106,8 @@ class Pump:
                 return
             container.rest()
             self._due.pop(container, None)
+            if (due := container.due) is not None:
+                self._due[container] = due
             self._armed[fd] = container
             try:
                 self._epoll.modify(fd, _ARMED)
