@@ -123,6 +123,8 @@ class Copier:
     @property
     def due(self) -> float | None:
         """When ``pump_due`` is to be called at the latest, by the monotonic clock; None for never."""
+        if not (self._held or self._gates):
+            return None
         times = [held.due for held in self._held.values()]
         times += [gate.due for gate in self._gates.values() if gate.dropping is not None]
         return min(times, default=None)

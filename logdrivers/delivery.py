@@ -101,14 +101,15 @@ class Delivery:
         """Begin where the cursor is."""
         self._thread.start()
 
-    def offer(self, entry: Entry) -> None:
-        """Hand over an entry that was just appended; never waits. What does not fit is read from the journal."""
+    def offer(self, *entries: Entry) -> None:
+        """Hand over what was just appended; never waits. What does not fit is read from the journal."""
         with self._changed:
-            self._state.written = entry.first_line + entry.block.lines
-            follows = self._offered_end() == entry.first_line
-            if follows and self._offered_bytes < _MEMORY_BYTES:
-                self._offered.append(entry)
-                self._offered_bytes += len(entry.block.data)
+            for entry in entries:
+                follows = self._offered_end() == entry.first_line
+                if follows and self._offered_bytes < _MEMORY_BYTES:
+                    self._offered.append(entry)
+                    self._offered_bytes += len(entry.block.data)
+                self._state.written = entry.first_line + entry.block.lines
             self._save()
             self._news = True
             self._changed.notify()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from logdrivers.block import Stream
 from logdrivers.splitting import OpenLine
@@ -26,8 +26,7 @@ class Kind(enum.IntEnum):
     DROPPED = 2  #: the marker of dropped lines
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """Which bytes are being appended to the journal, as what."""
 
     stream: Stream

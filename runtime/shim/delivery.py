@@ -31,6 +31,7 @@ class ShimDelivery:
         self._driver = driver
         self._delivery: Delivery | None = None
         self._leave_at = 0.0
+        self._fresh: list[Entry] = []  # appended, not handed over yet
 
     def start(self) -> bool:
         """Start delivering, if the driver has a sink; whether it has."""
@@ -45,25 +46,35 @@ class ShimDelivery:
         return True
 
     def offer(self, entry: Entry) -> None:
-        """An entry was appended to the journal."""
-        if self._delivery is not None:
-            self._delivery.offer(entry)
+        """An entry was appended to the journal; ``push`` hands it over."""
+        self._fresh.append(entry)
+
+    def push(self) -> None:
+        """Hand over what was appended. Call before waiting: a thread woken earlier would wait for us instead."""
+        if self._fresh:
+            if self._delivery is not None:
+                self._delivery.offer(*self._fresh)
+            self._fresh.clear()
 
     def end(self) -> None:
         """The container has ended: what is in the journal is all there will be."""
+        self.push()
         self._leave_at = time.monotonic() + LINGER_SECONDS
 
     def busy(self) -> bool:
         """Whether there is still something to deliver and time to do it."""
+        self.push()
         delivery = self._delivery
         return delivery is not None and time.monotonic() < self._leave_at and not delivery.caught_up()
 
     def behind(self) -> bool:
         """Whether lines wait for the sink."""
+        self.push()
         return self._delivery is not None and not self._delivery.caught_up()
 
     def close(self) -> None:
         """Stop delivering; what is left stays in the journal."""
+        self.push()
         delivery, self._delivery = self._delivery, None
         if delivery is not None:
             delivery.stop()
@@ -80,6 +91,7 @@ class ShimDelivery:
         """Lines delivered, held and dropped; empty without a sink."""
         if self._delivery is None:
             return {}
+        self.push()
         counters = self._delivery.counters()
         return {
             "delivered": counters.delivered,

@@ -238,6 +238,7 @@ class Shim:
         heap = HeapTrim(self._delivery.behind)
         while self._process.waited is None:
             moved = pump.round()
+            self._delivery.push()
             self._reactor.poll(heap.seconds(moved, pump.wait_seconds(moved)))
 
     def _finish(self) -> None:
@@ -257,6 +258,7 @@ class Shim:
             elif not pump.behind and time.monotonic() - last_moved > _DRAIN_SECONDS:
                 log.warning("a stray process holds the output of %s open", self._spec.container_id[:12])
                 break
+            self._delivery.push()
             if not pump.drained:
                 self._reactor.poll(pump.wait_seconds(0))
         pump.flush()

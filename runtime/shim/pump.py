@@ -55,6 +55,7 @@ class Pump:
         self._reactor = reactor
         self._tty: int | None = None
         self._fds: dict[Stream, int] = {}
+        self._armed: set[int] = set()  # descriptors epoll will tell us of: until then they hold nothing
         self._ended: set[Stream] = set()
         self._running = True
         self._retry_at = 0.0
@@ -73,7 +74,10 @@ class Pump:
         for name in ("stdout",) if self._spec.tty else streams.OUTPUTS:
             self._fds[names[name]] = streams.open_shim_end(self._spec, name, running=self._running)
         for fd in self._fds.values():
-            self._reactor.watch(fd, _ARMED, lambda _events: None)
+            self._watch(fd)
+
+    def _watch(self, fd: int) -> None:
+        self._reactor.watch(fd, _ARMED, lambda _events: self._armed.discard(fd))
 
     def close(self) -> None:
         """Let go of the pipes; what is in them stays while others hold them."""
@@ -85,7 +89,7 @@ class Pump:
     def set_tty(self, master: int) -> None:
         """Read this terminal into the stdout FIFO from now on."""
         self._tty = master
-        self._reactor.watch(master, _ARMED, lambda _events: None)
+        self._watch(master)
 
     def input_ended(self) -> None:
         """The container has ended: from now on end of file shows when the last writer has gone."""
@@ -93,6 +97,7 @@ class Pump:
         self._running = False
         for fd in old:
             self._reactor.forget(fd)
+        self._armed.clear()
         reading = {s: os.open(f"/proc/self/fd/{fd}", _READ_FLAGS) for s, fd in self._fds.items()}
         if self._tty is not None:
             self._drain_tty()
@@ -161,10 +166,11 @@ class Pump:
         return self._moved_at - before > 2 * HOT_SECONDS
 
     def _arm(self) -> None:
-        for fd in self._fds.values():
-            self._reactor.change(fd, _ARMED)
-        if self._tty is not None and not self._tty_hung:
-            self._reactor.change(self._tty, _ARMED)
+        fds = self._fds.values() if self._tty is None or self._tty_hung else (*self._fds.values(), self._tty)
+        for fd in fds:
+            if fd not in self._armed:
+                self._reactor.change(fd, _ARMED)
+                self._armed.add(fd)
 
     def round(self) -> int:
         """One pass over the streams; returns how many bytes left the pipes."""
@@ -177,8 +183,12 @@ class Pump:
                 self._retry_at = 0.0
             if self._tty is not None and self._running:
                 self._splice_tty()
+                self._armed.clear()  # what came out of it is in a pipe now
             self._throttled = False
-            moved = sum([self._stream_round(stream, fd) for stream, fd in self._fds.items()])
+            moved = 0
+            for stream, fd in self._fds.items():
+                if fd not in self._armed:
+                    moved += self._stream_round(stream, fd)
             due = self._copier.due
             if due is not None and due <= time.monotonic():
                 self._copier.pump_due(time.time_ns())
