@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from logdrivers.block import Block, Encoding, Partial, Stream
+from logdrivers.block import Block, Encoding, Partial, Stream, count_lines
 from logdrivers.source_options import SourceOptions
 
 __all__ = ["OpenLine", "Piece", "Splitter"]
@@ -144,7 +144,7 @@ class Splitter:
 
     def _lines(self, data: bytes, begin: int, end: int, now_ns: int) -> Piece:
         body = data if end - begin == len(data) else data[begin:end]
-        block = Block(body, Encoding.LINES, self._stream, now_ns, now_ns, body.count(b"\n"))
+        block = Block(body, Encoding.LINES, self._stream, now_ns, now_ns, count_lines(body))
         return Piece(block, end, None)
 
     def _message(self, data: bytes, begin: int, end: int, now_ns: int) -> Piece:
