@@ -156,6 +156,37 @@ def test_records_of_several_streams_times_and_orders_of_fields() -> None:
     ]
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.sampled_from('a"\\\t<n\u2028\x01{}:,'), max_size=6)
+            | st.sampled_from(["", "\\", 'Z"}', '","stream":"stdout","time":"2', '"attrs":']),
+            st.sampled_from([Stream.STDOUT, Stream.STDERR]),
+            st.integers(0, 3 * 10**9).map(lambda n: TIME + n)
+            | st.integers(0, 30).map(lambda n: TIME - TIME % 10**9 + n * 10**8),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_records_with_a_time_each_are_the_messages_of_their_lines(
+    rows: list[tuple[str, Stream, int]],
+) -> None:
+    texts = [text.encode() for text, _, _ in rows]
+    streams = np.array([stream for _, stream, _ in rows], np.int64)
+    times = [time_ns for _, _, time_ns in rows]
+    data = TimedEncoder().encode(texts, streams, np.array(times))
+    block = Block(data, Encoding.JSON_FILE, Stream.MIXED, min(times), max(times), len(rows))
+    single = [
+        Block(text.encode() + b"\n", Encoding.LINES, stream, time_ns, time_ns, 1)
+        for text, stream, time_ns in rows
+    ]
+    together, apart = GelfEncoder(info()), GelfEncoder(info())
+    assert together.payloads(block) == [payload for one in single for payload in apart.payloads(one)]
+    assert together.frames(block) == b"".join(map(apart.frames, single))
+    assert together.empty_lines == apart.empty_lines == 2 * texts.count(b"")
+
+
 @given(st.lists(st.integers(0, 3_000_000), min_size=1, max_size=20))
 def test_records_that_share_a_millisecond_share_the_rest_of_the_message(steps: list[int]) -> None:
     times = [TIME - TIME % 10**9 + sum(steps[: n + 1]) for n in range(len(steps))]
