@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from logdrivers.block import Block, Encoding, Stream
+from logdrivers.delivery import Counters
 from logdrivers.source_options import RateLimit
 from logdrivers.statefile import StateFile, read_state
 
@@ -25,6 +26,7 @@ __all__ = [
     "RemovedDrops",
     "marker",
     "read_dropped",
+    "with_dropped",
 ]
 
 log = logging.getLogger(__name__)
@@ -153,6 +155,21 @@ def read_dropped(directory: Path) -> Dropped:
     except FileNotFoundError:
         return Dropped()
     return Dropped(*values[:2]) if values else Dropped()
+
+
+def with_dropped(counters: Counters, directory: Path) -> Counters:
+    """``counters`` of the container with this log directory and what was dropped before its journal.
+
+    Those lines count as written, and as dropped. A count that cannot be read is logged and left out.
+    """
+    try:
+        lines = read_dropped(directory).lines
+    except (OSError, ValueError) as error:
+        log.warning("read how many lines were dropped from %s: %s", directory, error)
+        return counters
+    if not lines:
+        return counters
+    return replace(counters, written=counters.written + lines, dropped={**counters.dropped, CAUSE: lines})
 
 
 def marker(stream: Stream, time_ns: int, lines: int, size: int, limit: RateLimit) -> Block:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.plugin.removal import BUDGET, removed_lines
 from logdrivers.rate_limit import CAUSE as RATE_LIMIT
-from logdrivers.rate_limit import RemovedDrops, read_dropped
+from logdrivers.rate_limit import RemovedDrops, with_dropped
 from logdrivers.registry import get, names
 from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
 from runtime.shim.gap import read_gaps
@@ -189,7 +188,7 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
         up = GaugeMetricFamily(
             "taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels
         )
-        for container, counters in _with_rate_limit(_delivering(containers, plugins), plugins):
+        for container, counters in _delivering(containers, plugins):
             values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
             written.add_metric(values, counters.written)
             delivered.add_metric(values, counters.delivered)
@@ -269,24 +268,7 @@ def _delivering(containers: Containers, plugins: Path) -> Iterator[tuple[Contain
             log.warning("cannot read the log counters of %s: %s", container.name, error)
             continue
         if counters is not None:
-            yield container, counters
-
-
-def _with_rate_limit(
-    delivering: Iterator[tuple[Container, Counters]], plugins: Path
-) -> Iterator[tuple[Container, Counters]]:
-    """Lines dropped at the source never came into the journal: they count as written, and as dropped."""
-    for container, counters in delivering:
-        directory = _log_directory(container, plugins)
-        try:
-            lines = read_dropped(directory).lines if directory is not None else 0
-        except (OSError, ValueError) as error:
-            log.warning("cannot read how many lines of %s were dropped: %s", container.name, error)
-            lines = 0
-        if lines:
-            dropped = {**counters.dropped, RATE_LIMIT: lines}
-            counters = replace(counters, written=counters.written + lines, dropped=dropped)
-        yield container, counters
+            yield container, with_dropped(counters, directory)
 
 
 def _log_directory(container: Container, plugins: Path) -> Path | None:
@@ -312,4 +294,4 @@ def _kept(container: Container, directory: Path) -> Iterator[tuple[Container, Co
     except (OSError, ValueError) as error:
         log.warning("cannot read how much %s has logged: %s", container.name, error)
         return
-    yield container, Counters(lines, lines)
+    yield container, with_dropped(Counters(lines, lines), directory)

@@ -19,6 +19,7 @@ import orjson
 
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.plugin.container import REMOVED_MARK, PluginContainer
+from logdrivers.rate_limit import with_dropped
 
 __all__ = ["BUDGET", "DEFAULT_MAX_BYTES", "Removals", "RemovedLines", "removed_lines"]
 
@@ -111,7 +112,7 @@ class Removals:
         """Count a directory that is on its way out, once, and delete it."""
         totals, last = _load(self._state / _TOTALS)
         if last != directory.name:
-            counters = counters or Counters()
+            counters = with_dropped(counters or Counters(), directory / "log")
             dropped = Counter(counters.dropped) + Counter({BUDGET: counters.held})
             totals += RemovedLines(counters.written, counters.delivered, 0, dropped)
             _save(self._state / _TOTALS, totals, directory.name)
@@ -147,6 +148,7 @@ def _waiting(directory: Path) -> RemovedLines:
     counters = _counters_in(directory)
     if counters is None:
         return RemovedLines()
+    counters = with_dropped(counters, directory / "log")
     return RemovedLines(counters.written, counters.delivered, counters.held, Counter(counters.dropped))
 
 

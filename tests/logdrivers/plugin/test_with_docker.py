@@ -18,6 +18,7 @@ import pytest
 from logdrivers.codecs.json_file import parse_time
 from logdrivers.delivery import STATE_NAME, read_counters
 from logdrivers.driver import Info
+from logdrivers.rate_limit import read_dropped
 from logdrivers.registry import get
 
 LONG = 40_000
@@ -265,3 +266,51 @@ def test_lines_go_on_when_the_engine_restarts(plugin: Any) -> None:
     plugin.docker.start()
     plugin.docker.run("wait", container)
     assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(400))
+
+
+TRACE = b'Traceback (most recent call last):\n  File "a.py", line 3\nValueError: x\n'
+
+
+@pytest.mark.parametrize("sink", ["json-file", "gelf", "fluentd"])
+def test_long_lines_and_traces_of_an_engine_that_cuts_them_are_one_message_each(
+    plugin: Any, receiving: Callable[..., Receiver], sink: str
+) -> None:
+    receiver = receiving(sink) if sink in RECEIVERS else None
+    script = f"head -c {LONG} /dev/zero | tr '\\0' x; echo; cat <<'END'\n{TRACE.decode()}END\necho last"
+    words = ("--label", "taffrail.logs.multiline=python")
+    options = {**sink_options(sink, receiver.port if receiver else 0), "max-line-size": "1m"}
+    container = plugin.container(script, *words, **options)
+    plugin.docker.run("wait", container)
+    assert plugin.logs(container).stdout == b"x" * LONG + b"\n" + TRACE + b"last\n"
+    wanted = [b"x" * LONG, TRACE.removesuffix(b"\n"), b"last"]
+    if receiver is not None:
+        wait_until(lambda: len(receiver.lines) >= 3, f"three messages at the sink: {receiver.lines!r}")
+        assert receiver.lines == wanted
+    else:
+        (path,) = plugin.directory(container).glob("log/*-json.log")
+        records = [json.loads(line)["log"].encode() for line in path.read_bytes().splitlines()]
+        assert [record.removesuffix(b"\n") for record in records] == wanted
+
+
+def test_lines_over_the_rate_are_counted_through_kills_of_the_plugin(plugin: Any) -> None:
+    script = "i=0; while [ $i -lt 20 ]; do seq -w $((i*5000+100000)) $((i*5000+104999)); usleep 50000; i=$((i+1)); done"
+    container = plugin.container(script, **{"rate-limit": "64k"})
+    for _ in range(4):
+        time.sleep(0.2)
+        plugin.kill()
+        plugin.start()
+    plugin.docker.run("wait", container)
+    shown = plugin.logs(container).stdout.decode().splitlines()
+    here = 100_000
+    dropped = 0
+    for line in shown:
+        if marker := re.fullmatch(
+            r"taffrail: (\d+) lines \(\d+ bytes\) dropped: over rate-limit 65536 bytes/s", line
+        ):
+            dropped += int(marker[1])
+            here += int(marker[1])
+        else:
+            assert int(line) == here
+            here += 1
+    assert here == 200_000
+    assert dropped == read_dropped(plugin.directory(container) / "log").lines > 0
