@@ -310,7 +310,10 @@ def _decode_any(line: bytes) -> Record:
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:  # lone surrogates, raw control characters, invalid UTF-8
-        fields = json.loads(line.decode("utf-8", "replace"), strict=False)
+        try:
+            fields = json.loads(line.decode("utf-8", "replace"), strict=False)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
     if not isinstance(fields, dict):
         raise ValueError("expected an object")
     log, stream, time = fields.get("log", ""), fields.get("stream", ""), fields.get("time")
@@ -327,14 +330,17 @@ def _decode_any(line: bytes) -> Record:
 def _attributes(fields: object) -> dict[str, str]:
     if not isinstance(fields, dict):
         raise ValueError("expected an object in attrs")
-    return {
-        key: value if isinstance(value, str) else orjson.dumps(value).decode()
-        for key, value in fields.items()
-    }
+    return {_replace_surrogates(key): _replace_surrogates(_attribute(value)) for key, value in fields.items()}
+
+
+def _attribute(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _replace_surrogates(text: str) -> str:
     """Lone surrogates, which JSON can say and UTF-8 cannot, as Go reads them: U+FFFD."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
