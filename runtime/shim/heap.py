@@ -1,4 +1,4 @@
-"""When a shim gives free memory back: once output has stopped and the driver's sink has taken all of it.
+"""When a shim gives free memory back: once output has stopped, and again when the sink has taken all of it.
 
 Python and the C library keep what a burst of output needed, which would stay with every container that ever
 wrote much. How the heap is trimmed is in ``runtime/shim/linux.py``; the pages of spools are the pump's business.
@@ -18,7 +18,7 @@ __all__ = ["HeapTrim"]
 _BYTES = 1 << 20
 #: How long it has to have been quiet.
 _QUIET_SECONDS = 1.0
-#: A sink that is down is asked after less and less often.
+#: While a sink has not taken everything it is done again, less and less often.
 _LONGEST_SECONDS = 64.0
 
 
@@ -43,10 +43,10 @@ class HeapTrim:
         if not self._look_at:
             self._look_at = now + self._pause
         elif now >= self._look_at:
+            gc.collect()
+            self._trim()
             if not self._busy():
                 self._bytes = 0
-                gc.collect()
-                self._trim()
                 return wait
             self._pause = min(self._pause * 2, _LONGEST_SECONDS)
             self._look_at = now + self._pause

@@ -1,4 +1,4 @@
-"""When a shim gives its memory back: only after much output, when it is quiet and the sink has everything."""
+"""When a shim gives its memory back: after much output, when it is quiet, until the sink has everything."""
 
 from __future__ import annotations
 
@@ -56,13 +56,16 @@ def test_output_that_comes_meanwhile_puts_it_off(scene: Scene) -> None:
     assert scene.trims == 1
 
 
-def test_it_waits_for_the_sink_and_asks_a_dead_one_less_and_less(scene: Scene) -> None:
+def test_while_the_sink_is_behind_it_trims_less_and_less_and_once_more_after_that(scene: Scene) -> None:
     scene.behind = True
     scene.wait(1 << 20)
     assert [scene.wait() for _ in range(8)] == [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0, 64.0]
+    assert scene.trims == 8
     scene.behind = False
     assert scene.wait() is None
-    assert scene.trims == 1
+    assert scene.trims == 9
+    assert scene.wait() is None
+    assert scene.trims == 9
 
 
 def test_it_does_not_lengthen_the_wait_of_the_pump(scene: Scene) -> None:
