@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +116,45 @@ def test_a_disk_full_from_the_start(bundles, disk, kind):
         state = spec.info.directory / STATE_NAME
         if state.exists() and (counters := read_counters(state)) is not None:
             assert counters.written == counters.delivered + counters.held == 2000
+
+
+def test_a_delivery_that_found_no_room_at_first_begins_later(bundles, disk):
+    logs = bundles.directory / "logs"
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 0))
+    receiver.settimeout(30)
+    options = {
+        "gelf-address": f"udp://127.0.0.1:{receiver.getsockname()[1]}",
+        "gelf-compression-type": "none",
+    }
+    started: dict[str, Path] = {}
+
+    async def one(shims, pages):
+        spec = bundles.spec(
+            "echo first; sleep 3; echo second; sleep 1000", driver="gelf", log_options=options
+        )
+        (logs / "ballast").write_bytes(bytes((os.statvfs(logs).f_bavail - pages) * 4096))
+        try:
+            await shims.run(spec)
+        except StartError:
+            return
+        finally:
+            (logs / "ballast").unlink()
+        started[spec.container_id] = spec.run_dir / "shim.log"
+
+    async def scenario(shims):
+        for pages in range(2, 10):
+            await one(shims, pages)
+        messages = set()
+        while len(messages) < 2 * len(started):
+            message = json.loads(await asyncio.to_thread(receiver.recv, 65536))
+            messages.add((message["_container_id"], message["short_message"]))
+        return messages
+
+    with receiver:
+        messages = bundles.play(scenario)
+    assert messages == {(container, text) for container in started for text in ("first", "second")}
+    assert any("start the gelf delivery" in path.read_text() for path in started.values()), "none was refused"
 
 
 @pytest.mark.parametrize("kind", ["json-file", "gelf"])
