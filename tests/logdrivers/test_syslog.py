@@ -234,8 +234,7 @@ def normal(message: bytes, tag: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("scheme", "form"),
-    [(scheme, form) for scheme in ("udp", "tcp") for form in FORMATS]
-    + [("tcp+tls", "rfc5424"), ("tcp+tls", "rfc3164"), ("unixgram", ""), ("unix", "rfc5424micro")],
+    [(scheme, form) for scheme in ("udp", "tcp", "tcp+tls", "unix", "unixgram") for form in FORMATS],
 )
 def test_dockers_driver_and_ours_send_the_same(
     docker_engine: Any, receiver: Callable[..., Receiver], certificate: Path, scheme: str, form: str
@@ -264,7 +263,9 @@ def test_dockers_driver_and_ours_send_the_same(
     # Between streams a Docker Engine keeps no order: one after the other.
     ours, theirs = (sorted(messages, key=lambda message: message[:5]) for messages in (ours, theirs))
     assert [normal(message, tag) for message in ours] == [normal(message, tag) for message in theirs]
-    assert raw[:1].isdigit() == taken.raw[:1].isdigit() == (scheme == "tcp+tls" and form == "rfc5424")
+    assert (
+        raw[:1].isdigit() == taken.raw[:1].isdigit() == (scheme == "tcp+tls" and form.startswith("rfc5424"))
+    )
 
 
 # --- sinks ---
