@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-__all__ = ["MAX_LINE", "Block", "Encoding", "Partial", "Stream", "all_filled", "count_lines"]
+__all__ = ["MAX_LINE", "Block", "Encoding", "Partial", "Stream", "count_lines", "whole_lines"]
 
 #: Docker's line length: a longer line is split into partial messages of this many bytes, unless the
 #: container's log options allow longer lines.
@@ -78,16 +78,14 @@ class Block:
     source_bytes: int = field(default=-1, compare=False)
 
 
-def all_filled(block: Block) -> bool:
-    """Whether it is whole lines each of which has text: such a block may be encoded without being cut up."""
-    data = block.data
-    plain = block.encoding is Encoding.LINES and block.partial is None and data.endswith(b"\n")
-    return plain and b"\n\n" not in data and not data.startswith(b"\n")
-
-
 def count_lines(data: bytes) -> int:
     """How many newlines there are.
 
     Python looks at each byte to count one, but searches for those to delete: many times faster with long lines.
     """
     return len(data) - len(data.replace(b"\n", b""))
+
+
+def whole_lines(block: Block) -> bool:
+    """Whether it is nothing but whole lines, so that it may be encoded without being cut up."""
+    return block.encoding is Encoding.LINES and block.partial is None and block.data.endswith(b"\n")

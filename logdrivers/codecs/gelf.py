@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from isal import igzip, isal_zlib
 
-from logdrivers.block import Block, Encoding, Stream, all_filled
+from logdrivers.block import Block, Encoding, Stream, whole_lines
 from logdrivers.codecs import json_file
 from logdrivers.driver import Info
 from logdrivers.options import extra_attributes
@@ -94,10 +94,12 @@ class GelfEncoder:
 
     def frames(self, block: Block) -> bytes:
         """All of the block as TCP takes it: uncompressed, a NUL behind each message."""
-        if all_filled(block) and b"\t" not in block.data:
-            glue = b"%s\0%s" % (self._suffix(block.first_ns, block.stream), self.prefix)
-            framed = json_file.escape_lines(block.data, block.lines, glue)
-            return b"".join((self.prefix, memoryview(framed)[: -len(self.prefix)]))
+        data, prefix = block.data, self.prefix
+        if whole_lines(block) and b"\t" not in data and not data.startswith(b"\n"):
+            suffix = self._suffix(block.first_ns, block.stream)
+            framed = json_file.escape_lines(data, block.lines, b"%s\0%s" % (suffix, prefix))
+            if prefix + suffix not in framed:  # as it is where a line has no text
+                return b"".join((prefix, memoryview(framed)[: -len(prefix)]))
         out: list[bytes] = []
         for texts, suffix in self.groups(block):
             end = suffix + b"\0"

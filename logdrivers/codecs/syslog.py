@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from logdrivers.block import Block, Encoding, Stream, all_filled
+from logdrivers.block import Block, Encoding, Stream, whole_lines
 from logdrivers.codecs import json_file
 
 __all__ = ["FACILITIES", "FORMATS", "SyslogEncoder"]
@@ -62,9 +62,11 @@ class SyslogEncoder:
 
     def frames(self, block: Block) -> bytes:
         """All of the block as a stream takes it."""
-        if not self._octet_counted and all_filled(block):
+        if not self._octet_counted and whole_lines(block) and not block.data.startswith(b"\n"):
             head = self._header(block.first_ns, block.stream)
-            return b"".join((head, memoryview(block.data.replace(b"\n", b"\n" + head))[: -len(head)]))
+            framed = block.data.replace(b"\n", b"\n" + head)
+            if head + b"\n" not in framed:  # as it is where a line has no text
+                return b"".join((head, memoryview(framed)[: -len(head)]))
         out: list[bytes] = []
         for header, lines in self._groups(block):
             if self._octet_counted:

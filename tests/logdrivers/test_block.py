@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from logdrivers.block import Block, Encoding, Partial, Stream, all_filled, count_lines
+from logdrivers.block import Block, Encoding, Partial, Stream, count_lines, whole_lines
 from logdrivers.codecs.gelf import GelfEncoder
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.driver import Info
@@ -21,25 +21,11 @@ def test_lines_are_counted(data: bytes) -> None:
     assert count_lines(data) == data.count(b"\n")
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"a\n", True),
-        (b"a\nb\n", True),
-        (b"\n", False),
-        (b"\na\n", False),
-        (b"a\n\nb\n", False),
-        (b"a\n\n", False),
-    ],
-)
-def test_only_lines_with_text_are_filled(data: bytes, expected: bool) -> None:
-    assert all_filled(block(data)) is expected
-
-
 def test_messages_pieces_and_records_are_not_lines() -> None:
-    assert not all_filled(block(b"a\n", Encoding.MESSAGE))
-    assert not all_filled(block(b"a\n", Encoding.JSON_FILE))
-    assert not all_filled(block(b"a", partial=Partial("f" * 64, 1, False)))
+    assert whole_lines(block(b"a\n\n"))
+    assert not whole_lines(block(b"a\n", Encoding.MESSAGE))
+    assert not whole_lines(block(b"a\n", Encoding.JSON_FILE))
+    assert not whole_lines(block(b"a", partial=Partial("f" * 64, 1, False)))
 
 
 LINES = [
