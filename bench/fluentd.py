@@ -20,6 +20,7 @@ CASES: tuple[Case, ...] = (
     _case("", 1.5),
     _case(", packed", 1.5, message_mode="packed", sub_second_precision="true"),
     _case(", acknowledged", 1.5, request_ack="true", sub_second_precision="true"),
+    _case(", a message a line, acknowledged", message_mode="message", request_ack="true"),
     _case(", compressed, acknowledged", 1.5, message_mode="compressed", request_ack="true"),
 )
 

@@ -68,14 +68,14 @@ def _receive(udp: socket.socket, tcp: socket.socket) -> None:
 
     def drain(connection: socket.socket) -> None:
         asked = msgpack.Unpacker(raw=True, max_buffer_size=1 << 30)
-        packed: bool | None = None
+        asks: bool | None = None
         while data := connection.recv(1 << 20):
-            packed = data[:1] == b"\x93" if packed is None else packed
-            if packed:  # PackedForward, perhaps with acknowledgement
+            if asks is None:  # Forward, perhaps with acknowledgement: packed, or a message a line
+                asks = data[:1] == b"\x93" or (data[:1] == b"\x94" and b"\xa5chunk" in data)
+            if asks:
                 asked.feed(data)
-                for _, _, option in asked:
-                    if chunk := option.get(b"chunk"):
-                        connection.sendall(ack(chunk))
+                chunks = [message[-1].get(b"chunk") for message in asked]
+                connection.sendall(b"".join([ack(chunk) for chunk in chunks if chunk]))
 
     threading.Thread(target=drain_udp, daemon=True).start()
     while True:
@@ -84,7 +84,7 @@ def _receive(udp: socket.socket, tcp: socket.socket) -> None:
 
 @contextlib.contextmanager
 def receiver() -> Iterator[int]:
-    """A process that takes everything on one port, UDP and TCP, and acknowledges packed chunks."""
+    """A process that takes everything on one port, UDP and TCP, and acknowledges chunks."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.create_server(("127.0.0.1", 0)) as tcp,

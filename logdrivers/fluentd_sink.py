@@ -45,6 +45,8 @@ _HANDSHAKE_BYTES = 64 << 10
 _FIRST_WORD_SECONDS = 0.1
 #: Messages sent before their answers are read, which must find room in the receive buffer meanwhile.
 _WINDOW = 1000
+#: Bytes of messages that are handed over in one go.
+_PIECE = 64 << 10
 _WANTS_KEY = "it asks for a shared key, and neither fluentd-shared-key nor fluentd-shared-key-file is set"
 
 
@@ -116,13 +118,27 @@ class FluentdSink(StreamSink):
         chunks = itertools.islice(self._chunks(), self._answered, None)
         answers = msgpack.Unpacker(raw=True, max_buffer_size=1 << 20)
         # Answers are some 35 bytes each: they wait in the receive buffer until a window is written.
-        while window := list(itertools.islice(chunks, _WINDOW)):
-            sock.settimeout(self._write_seconds)
-            for message, _ in window:
-                sock.sendall(message)
-            self._await_acks(sock, answers, {chunk.encode() for _, chunk in window})
+        while window := self._send_window(sock, itertools.islice(chunks, _WINDOW)):
+            self._await_acks(sock, answers, set(window))
             self._answered += len(window)
         self._unanswered, self._answered = [], 0
+
+    def _send_window(self, sock: socket.socket, chunks: Iterator[tuple[bytes, str]]) -> list[bytes]:
+        """Send them in pieces of some size; their ids."""
+        sock.settimeout(self._write_seconds)
+        ids: list[bytes] = []
+        piece: list[bytes] = []
+        size = 0
+        for message, chunk in chunks:
+            ids.append(chunk.encode())
+            piece.append(message)
+            size += len(message)
+            if size >= _PIECE:
+                sock.sendall(b"".join(piece))
+                piece, size = [], 0
+        if piece:
+            sock.sendall(b"".join(piece))
+        return ids
 
     def _chunks(self) -> Iterator[tuple[bytes, str]]:
         """What is to be acknowledged, with its id."""

@@ -238,11 +238,14 @@ def test_json_beside_messagepack_told_by_the_first_byte() -> None:
         assert decoder.pending_bytes == 0
 
 
-@given(
-    st.lists(
-        st.recursive(st.text(max_size=6), lambda x: st.lists(x) | st.dictionaries(st.text(max_size=3), x))
-    )
+JSON_VALUES = st.recursive(
+    st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
+
+
+@given(st.lists(JSON_VALUES, max_size=3))
 def test_json_texts_are_found_wherever_they_are_cut(logs: list[Any]) -> None:
     stream = b" ".join(json.dumps(["t", SECONDS, {"log": log}]).encode() for log in logs)
     decoder = ForwardDecoder()
