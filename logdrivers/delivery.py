@@ -255,7 +255,7 @@ class Delivery:
             except Rejected as refusal:
                 log.warning("%s refused to be told of %d lines lost: %s", self._name, lines, refusal)
             with self._changed:
-                del self._state.unmarked[cause]
+                self._state.told(cause)
                 self._state.up, self._state.error = True, ""
                 self._save()
 

@@ -53,6 +53,7 @@ class DeliveryState:
     up: bool = True
     error: str = ""
     unmarked: dict[str, int] = field(default_factory=dict)  #: of the dropped: what the sink is to be told
+    _causes: list[object] = field(default_factory=list)  # both as the record has them; empty: to be made
 
     @classmethod
     def parse(cls, values: Sequence[object]) -> DeliveryState:
@@ -68,11 +69,12 @@ class DeliveryState:
 
     def values(self) -> tuple[object, ...]:
         """The record, in the order of ``STATE_FIELDS``."""
-        causes: list[object] = []
-        for counts, room in ((self.dropped, _CAUSES), (self.unmarked, _UNMARKED)):
-            for name, count in counts.items():
-                causes += [name.encode()[:24], count]
-            causes += [b"", 0] * (room - len(counts))
+        causes = self._causes
+        if not causes:  # they rarely change, and this is asked for at every line
+            for counts, room in ((self.dropped, _CAUSES), (self.unmarked, _UNMARKED)):
+                for name, count in counts.items():
+                    causes += [name.encode()[:24], count]
+                causes += [b"", 0] * (room - len(counts))
         segment, offset = self.position or (0, 0)
         error = self.error.encode()[:119]
         return (segment, offset, self.line, self.written, self.delivered, self.up, error, *causes)
@@ -82,6 +84,7 @@ class DeliveryState:
         if cause not in self.dropped and len(self.dropped) >= _CAUSES - 1:
             cause = _OTHER
         self.dropped[cause] = self.dropped.get(cause, 0) + lines
+        self._causes.clear()
 
     def lose(self, cause: str, lines: int) -> None:
         """Count lines behind the cursor that are gone, and remember to tell the sink."""
@@ -91,6 +94,12 @@ class DeliveryState:
         self.unmarked[cause] = self.unmarked.get(cause, 0) + lines
         self.line += lines
         self.written = max(self.written, self.line)
+        self._causes.clear()
+
+    def told(self, cause: str) -> None:
+        """The sink knows of what was lost for this cause."""
+        del self.unmarked[cause]
+        self._causes.clear()
 
     def counters(self) -> Counters:
         """What it counts, as it stands now."""
