@@ -126,7 +126,7 @@ class Copier:
         if not (self._held or self._gates):
             return None
         times = [held.due for held in self._held.values()]
-        times += [gate.due for gate in self._gates.values() if gate.dropping is not None]
+        times += [gate.due for gate in self._gates.values() if gate.due is not None]
         return min(times, default=None)
 
     def pump_due(self, now_ns: int) -> None:
@@ -136,7 +136,7 @@ class Copier:
             held, gate = self._held.get(stream), self._gates.get(stream)
             if held is not None and held.due <= now:
                 self.pump(stream, now_ns, flush=True)
-            if gate is not None and gate.dropping is not None and gate.due <= now:
+            if gate is not None and gate.due is not None and gate.due <= now:
                 self._settle(stream, now_ns)
 
     def allowance(self) -> int | None:
@@ -243,10 +243,11 @@ class Copier:
             self._append(piece, stream, end, eof)
             return
         begin = self._ahead(stream)
-        for part in gate.parts(piece, begin, end, self._line(stream), time.monotonic()):
+        now = time.monotonic()
+        for part in gate.parts(piece, begin, end, self._line(stream), now):
             if part.block is None:
-                gate.drop(part, self._ahead(stream))
-                if not gate.due:
+                gate.drop(part, self._ahead(stream), now)
+                if gate.due == 0.0:  # so much that it may not wait
                     self._settle(stream, now_ns)
             else:
                 self._settle(stream, now_ns)

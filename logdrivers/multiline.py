@@ -88,24 +88,26 @@ def _continued(lines: bytes) -> _Continued:
 
 
 # \Z is the end of what has been read: what stands there may still become a part of the message.
+# A terminal's lines end in \r\n.
 _INDENTED = rb"(?:[ \t][^\n]*\n)*"
 _PYTHON_TRACE = (
-    rb"(?:Traceback \(most recent call last\):\n%s(?:[A-Za-z_][\w.]*(?::[^\n]*)?\n)?"
+    rb"(?:Traceback \(most recent call last\):\r?\n%s(?:[A-Za-z_][\w.]*(?::[^\n]*|\r)?\n)?"
     rb"|  \+ Exception Group Traceback [^\n]*\n(?:(?!  \+ )[ \t][^\n]*\n)*)" % _INDENTED
 )
 _PYTHON_LINK = (
     rb"(?:During handling of the above exception, another exception occurred"
-    rb"|The above exception was the direct cause of the following exception):\n"
+    rb"|The above exception was the direct cause of the following exception):\r?\n"
 )
-_PYTHON = rb"%s(?:\n(?:\Z|%s(?:\Z|\n(?:\Z|%s))))*" % (_PYTHON_TRACE, _PYTHON_LINK, _PYTHON_TRACE)
+_PYTHON = rb"%s(?:\r?\n(?:\Z|%s(?:\Z|\r?\n(?:\Z|%s))))*" % (_PYTHON_TRACE, _PYTHON_LINK, _PYTHON_TRACE)
 
 _GO_FRAME = (
-    rb"(?:\t[^\n]*\n|created by [^\n]*\n|\.\.\.[^\n]*elided\.\.\.\n|[^\s(][^\s(]*\([^\n]*\)\n(?:\Z|(?=\t)))"
+    rb"(?:\t[^\n]*\n|created by [^\n]*\n|\.\.\.[^\n]*elided\.\.\.\r?\n"
+    rb"|[^\s(][^\s(]*\([^\n]*\)\r?\n(?:\Z|(?=\t)))"
 )
-_GO_ROUTINE = rb"goroutine \d+ [^\n]*:\n%s*" % _GO_FRAME
+_GO_ROUTINE = rb"goroutine \d+ [^\n]*:\r?\n%s*" % _GO_FRAME
 _GO = (
-    rb"(?:panic: |fatal error: )[^\n]*\n(?:\t[^\n]*\n)*(?:\[signal [^\n]*\n)?(?:\n(?:\Z|%s))*(?:exit status \d+\n)?"
-    % _GO_ROUTINE
+    rb"(?:panic: |fatal error: )[^\n]*\n(?:\t[^\n]*\n)*(?:\[signal [^\n]*\n)?"
+    rb"(?:\r?\n(?:\Z|%s))*(?:exit status \d+\r?\n)?" % _GO_ROUTINE
 )
 
 #: The rules that have a name, for the option ``multiline``.
@@ -117,7 +119,7 @@ PRESETS: dict[str, Rule] = {
         rb"(?:[ \t]+(?:at |\.\.\. \d+ |Suppressed: |- locked |- waiting |eval at )"
         rb"|[ \t]*(?:Caused by|nested exception is): )",
     ),
-    "node": _continued(rb"(?:[ \t]|[}\])]+[;,]?(?=\n|\Z))"),
+    "node": _continued(rb"(?:[ \t]|[}\])]+[;,]?(?=\r?(?:\n|\Z)))"),
     "python": _Headed(re.compile(_PYTHON), (b"Traceback (most recent call last)",)),
     "ruby": _continued(rb"[ \t]+(?:from |\d+: from )"),
 }

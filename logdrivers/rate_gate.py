@@ -17,6 +17,10 @@ from logdrivers.splitting import OpenLine, Piece
 __all__ = ["Dropping", "Gate", "Part"]
 
 _SHORTEST_SECONDS = 0.1
+#: A marker is written after so long, though nothing passes yet.
+_MARKER_SECONDS = 10.0
+#: What is only the rest of a line that was dropped, and counted, before waits so long for more.
+_REST_SECONDS = 1.0
 #: Dropped bytes wait in the spool for their marker; not more than so many.
 _MOST_BYTES = 16 << 20
 
@@ -38,6 +42,7 @@ class Dropping:
     end: int
     lines: int
     open_line: OpenLine | None
+    due: float  #: when its marker has to be written
 
 
 class Gate:
@@ -49,14 +54,12 @@ class Gate:
         self.dropping: Dropping | None = None
 
     @property
-    def due(self) -> float:
-        """When the marker of what is dropped has to be written."""
+    def due(self) -> float | None:
+        """When the marker of what is dropped has to be written; None if nothing is."""
         dropping = self.dropping
-        return (
-            0.0
-            if dropping is not None and dropping.end - dropping.begin >= _MOST_BYTES
-            else self._closed_until
-        )
+        if dropping is None:
+            return None
+        return 0.0 if dropping.end - dropping.begin >= _MOST_BYTES else dropping.due
 
     def parts(self, piece: Piece, begin: int, end: int, line: OpenLine | None, now: float) -> Iterator[Part]:
         """What of a piece, which is the stream's bytes ``[begin, end)``, passes; ``line`` is open before it."""
@@ -80,11 +83,12 @@ class Gate:
             still_open = OpenLine(piece.open_line.start, 0) if piece.open_line is not None else None
             yield Part(None, end, lines, still_open)
 
-    def drop(self, part: Part, begin: int) -> None:
+    def drop(self, part: Part, begin: int, now: float) -> None:
         """A part is dropped; ``begin`` is where it begins."""
         gone = self.dropping
         if gone is None:
-            gone = self.dropping = Dropping(begin, begin, 0, None)
+            wait = max(self._closed_until - now, 0.0 if part.lines else _REST_SECONDS)
+            gone = self.dropping = Dropping(begin, begin, 0, None, now + min(wait, _MARKER_SECONDS))
         gone.end, gone.open_line = part.end, part.open_line
         gone.lines += part.lines
 

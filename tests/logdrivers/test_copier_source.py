@@ -436,3 +436,39 @@ def test_a_container_whose_writes_wait_loses_nothing(tmp_path: Path, clock: list
     assert case.copier.allowance() == 16_384
     assert not (case.info.directory / SOURCE_STATE_NAME).exists()
     case.copier.close()
+
+
+def test_markers_are_few_and_none_waits_long(limited: Callable[..., Case], clock: list[float]) -> None:
+    case = limited()
+    case.write(OUT, b"l" * 5_000_000 + b"\nx\n")  # passes, and nothing else for more than a minute
+    case.copier.pump(OUT, 1)
+    for _ in range(30):
+        clock[0] += 1
+        case.write(OUT, b"y\n")
+        case.copier.pump(OUT, 2)
+        case.copier.pump_due(2)
+    assert [bool(MARKER.fullmatch(text)) for text in case.texts(OUT)].count(True) == 2
+    case.copier.pump(OUT, 3, eof=True)
+    assert case.check() == Dropped(31, 62)
+    case.copier.close()
+
+
+def test_the_rest_of_a_dropped_line_leaves_no_marker_for_each_read(
+    limited: Callable[..., Case], clock: list[float]
+) -> None:
+    case = limited()
+    case.write(OUT, b"y" * 65_535 + b"\n" + b"z" * 20_000)
+    case.copier.pump(OUT, 1)
+    clock[0] += 5
+    case.copier.pump_due(1)
+    for _ in range(300):
+        clock[0] += 0.01
+        case.write(OUT, b"z" * 20_000)
+        case.copier.pump(OUT, 2)
+        case.copier.pump_due(2)
+    case.write(OUT, b"\nnext\n")
+    case.copier.pump(OUT, 3, eof=True)
+    assert case.texts(OUT)[-1] == b"next\n"
+    assert [bool(MARKER.fullmatch(text)) for text in case.texts(OUT)].count(True) <= 5
+    assert case.check() == Dropped(1, 301 * 20_000 + 1)
+    case.copier.close()

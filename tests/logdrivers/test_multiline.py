@@ -77,6 +77,8 @@ def test_a_trace_is_one_message_wherever_it_stands(preset: str, message: bytes) 
             assert messages(rule, b"".join(parts)) == parts
             assert messages(rule, b"xyz" + b"\n" + b"".join(parts), 4) == parts
     assert messages(rule, message + message) == [message, message]
+    terminal = [text.replace(b"\n", b"\r\n") for text in (b"before\n", message, b"after\n")]
+    assert messages(rule, b"".join(terminal)) == terminal
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
