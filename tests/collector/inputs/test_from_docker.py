@@ -13,7 +13,7 @@ from collector.inputs.gelf import GelfInput
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file
-from logdrivers.driver import Driver, Info
+from logdrivers.driver import Driver, Info, Rejected, Sink
 from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
 
@@ -85,7 +85,8 @@ def test_dockers_driver_and_ours_leave_the_same_records(
             theirs = counters.stored
             sink = driver.sink(info)
             assert sink is not None
-            await asyncio.to_thread(sink.send, written())
+            refused = await asyncio.to_thread(send, sink)
+            assert refused == ({"empty_line": 1} if driver.name == "gelf" else {})
             await quiet(lambda: counters.received)
             sink.close()
         finally:
@@ -103,6 +104,15 @@ def test_dockers_driver_and_ours_leave_the_same_records(
     assert [plain(record) for record in first] == [plain(record) for record in second]
     assert first[0].attrs["app"] == "a<b\tc"
     assert first[0].attrs["TEAM"] == "blue"
+
+
+def send(sink: Sink) -> dict[str, int]:
+    """The lines the sink will never take, by cause."""
+    try:
+        sink.send(written())
+    except Rejected as refusal:
+        return refusal.causes
+    return {}
 
 
 async def quiet(count: Callable[[], int]) -> None:
