@@ -48,7 +48,7 @@ _DELIVERY_SECONDS = 2.0
 def rehearse(directory: Path) -> None:
     """Run it in ``directory``, which is made and removed. Never raises; what fails is logged.
 
-    To be called before there are threads or descriptors to share; there are none of either afterwards.
+    To be called while there are no threads; there are none afterwards, and no more descriptors than before.
     """
     here = Path.cwd()
     shutil.rmtree(directory, ignore_errors=True)

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LOCK_FILE = "template.lock"
 _REQUEST_SECONDS = 10.0
+#: So long without a request; a new template is there for containers that lost their shims first of all.
+_REHEARSE_MILLISECONDS = 500
 
 
 class Template:
@@ -62,8 +64,15 @@ class Template:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
+        rehearsed = False
         while not self._stopping:
-            for fd, _events in poll.poll():
+            ready = poll.poll(None if rehearsed else _REHEARSE_MILLISECONDS)
+            if not ready and not rehearsed:
+                rehearsed = True
+                rehearse(self._run_dir / "rehearsal")
+                gc.collect()
+                gc.freeze()
+            for fd, _events in ready:
                 if fd == self._wake_read:
                     os.read(self._wake_read, 4096)
                 else:
@@ -245,7 +254,6 @@ def main(argv: list[str]) -> int:
     # Two or three descriptors for each container; the containers are not to inherit that.
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     preload.load()
-    rehearse(run_dir / "rehearsal")
     template = Template(run_dir, limits)
     gc.collect()
     gc.freeze()
