@@ -261,3 +261,27 @@ def test_tails_read_the_journal_of_a_driver_without_files(tmp_path, intake):
         thread.join()
     assert lines(intake) == numbers(0, 500)
     assert {source.input for source, _ in intake.blocks} == {"journal"}
+
+
+def test_a_message_of_several_lines_is_one_record(journal, make, intake):
+    trace = b"start\n  one\n  two\n"
+    for part in (block(0, 100), Block(trace, Encoding.MESSAGE, Stream.STDERR, T0, T0, 1), block(100, 200)):
+        journal.append(part, Mark(0, 0))
+    tail = make()
+    drain(tail)
+    assert [(b.encoding, b.lines) for _, b in intake.blocks] == [
+        (Encoding.LINES, 100),
+        (Encoding.JSON_FILE, 1),
+        (Encoding.LINES, 100),
+    ]
+    (record,) = decode(intake.blocks[1][1].data)
+    assert (record.log, record.stream, record.time_ns) == (trace, Stream.STDERR, T0)
+    assert tail.counters.lines == 201
+
+
+def test_a_line_of_a_mebibyte_is_one(journal, make, intake):
+    long = b"x" * ((1 << 20) - 1) + b"\n"
+    journal.append(Block(long, Encoding.LINES, Stream.STDOUT, T0, T0, 1), Mark(0, 0))
+    journal.append(block(0, 3), Mark(0, 0))
+    drain(make())
+    assert lines(intake) == [long[:-1], *numbers(0, 3)]
