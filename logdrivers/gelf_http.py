@@ -25,7 +25,7 @@ from logdrivers.codecs.gelf import Compressed, GelfEncoder
 from logdrivers.codecs.http_response import HttpError, Response, ResponseReader
 from logdrivers.driver import EMPTY_LINE, OptionError, Rejected, SinkDown
 from logdrivers.gelf_address import GelfAddress
-from logdrivers.gelf_http_batch import Batch, Run
+from logdrivers.gelf_http_batch import Batch, Run, Settled
 from logdrivers.stream_sink import StreamSink
 from logdrivers.tls import Tls
 
@@ -149,7 +149,7 @@ class GelfHttpSink(StreamSink):
         self._most = _WINDOW  # what the window may grow to
         self._ahead_works = False  # requests ahead of their answers were all answered
         self._proven = False  # the server has taken a message
-        self._interrupted: Batch | None = None
+        self._interrupted: Settled = ()
         self._stopped = False
 
     def send(self, blocks: Sequence[Block]) -> None:
@@ -157,12 +157,12 @@ class GelfHttpSink(StreamSink):
         before = self._encoder.empty_lines
         messages = [message for block in blocks for message in self._payloads(block)]
         empty = self._encoder.empty_lines - before
-        batch, self._interrupted = Batch(messages, self._interrupted), None
+        batch, self._interrupted = Batch(messages, self._interrupted), ()
         self._stopped = False
         try:
             self._post(batch)
         except SinkDown:
-            self._interrupted = batch
+            self._interrupted = batch.settled()
             raise
         Rejected.check({**batch.refused(), EMPTY_LINE: empty})
 

@@ -1,7 +1,7 @@
 """Messages on their way to a GELF HTTP input: which of them are taken, refused or still to be sent.
 
 A batch that was interrupted comes again from the journal; what had been settled of it is found again here by
-its bytes, so nothing is posted twice that was answered. Requests and connections are ``logdrivers/gelf_http.py``.
+its bytes' hash, so nothing is posted twice that was answered. Requests and connections are ``logdrivers/gelf_http.py``.
 """
 
 from __future__ import annotations
@@ -9,30 +9,36 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 
-__all__ = ["Batch", "Run"]
+__all__ = ["Batch", "Run", "Settled"]
 
 _TAKEN = ""
+
+#: What became of the first messages of a batch: a message's hash, and its outcome as in ``Batch``.
+Settled = Sequence[tuple[int, str | None]]
 
 #: Messages of one request: the first's index, and the index behind the last.
 Run = tuple[int, int]
 
 
 class Batch:
-    """The messages of one ``send``. ``before`` is the batch that was interrupted, if one was."""
+    """The messages of one ``send``. ``before`` is what was settled of the batch that was interrupted, if one was."""
 
-    def __init__(self, messages: Sequence[bytes], before: Batch | None = None) -> None:
+    def __init__(self, messages: Sequence[bytes], before: Settled = ()) -> None:
         self.messages = messages
         #: None for a message that is open, ``""`` for one that is taken, else why it is refused.
         self._outcomes: list[str | None] = [None] * len(messages)
         self._waiting: deque[Run] = deque()
-        if before is not None:
-            self._recall(before)
+        # Where one differs, retention has taken lines meanwhile, and none is known to be the same.
+        if all(hash(message) == then for message, (then, _) in zip(messages, before, strict=False)):
+            known = [outcome for _, outcome in before][: len(messages)]
+            self._outcomes[: len(known)] = known
 
-    def _recall(self, before: Batch) -> None:
-        for index, (message, then) in enumerate(zip(self.messages, before.messages, strict=False)):
-            if message != then:  # retention has taken lines meanwhile
-                return
-            self._outcomes[index] = before._outcomes[index]
+    def settled(self) -> Settled:
+        """To be remembered while the sink is down: nothing, mostly, and never the messages."""
+        count = len(self._outcomes)
+        while count and self._outcomes[count - 1] is None:
+            count -= 1
+        return [(hash(self.messages[index]), self._outcomes[index]) for index in range(count)]
 
     def plan(self, run_bytes: int) -> None:
         """Put open messages together to runs of at most so many bytes; 0 is one by one."""
