@@ -28,7 +28,7 @@ from runtime.shim.exit_status import (
     wait_status,
 )
 from runtime.shim.leftovers import remove_cgroups
-from runtime.shim.linux import exit_status_of, process_start
+from runtime.shim.linux import exit_status_of, process_start, zombie_status
 from runtime.shim.spec import ShimSpec
 
 __all__ = ["ContainerProcess", "StartFailed", "StartInterrupted"]
@@ -220,6 +220,8 @@ class ContainerProcess:
             if waited is not None:
                 return waited
             status = exit_status_of(self.pidfd)
+            if status is None:
+                status = zombie_status(self.init.pid, self.init.start_ticks)
             if status is not None:
                 waited = Waited(self.init.pid, status, time.time_ns())
                 waited.write(self._spec.run_dir)

@@ -21,6 +21,7 @@ __all__ = [
     "set_child_subreaper",
     "set_process_name",
     "trim_heap",
+    "zombie_status",
 ]
 
 _PR_SET_PDEATHSIG = 1
@@ -108,3 +109,16 @@ def exit_status_of(pidfd: int) -> int | None:
     if not mask & _PIDFD_INFO_EXIT:
         return None
     return int(struct.unpack_from("i", answer, _PIDFD_INFO_EXIT_CODE_OFFSET)[0])
+
+
+def zombie_status(pid: int, start_ticks: int, proc: Path = Path("/proc")) -> int | None:
+    """Wait status of a process that has ended and has not been reaped; None if it runs or is gone.
+
+    Field 52 of ``/proc/PID/stat``, which the kernel shows to who may trace the process.
+    """
+    try:
+        text = (proc / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    return int(fields[49]) if fields[0] == b"Z" and int(fields[19]) == start_ticks else None

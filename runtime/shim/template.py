@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.shim import preload, streams
+from runtime.shim.ends import Ends
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
 from runtime.shim.gap import forget_gap, note_gap
 from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
@@ -50,6 +51,7 @@ class Template:
         self._holds: dict[str, dict[str, int]] = {}
         self._run_dirs: dict[str, Path] = {}
         self._shims: dict[int, str] = {}
+        self._ends = Ends()
         self._stopping = False
         self._listener = socket.socket(socket.AF_UNIX)
         Path(TEMPLATE_SOCKET).unlink(missing_ok=True)
@@ -64,10 +66,13 @@ class Template:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._ends, select.POLLIN)
         rehearsed = False
         while not self._stopping:
-            ready = poll.poll(None if rehearsed else _REHEARSE_MILLISECONDS)
-            if not ready and not rehearsed:
+            idle = None if rehearsed else _REHEARSE_MILLISECONDS
+            pause = self._ends.wait_milliseconds()
+            ready = poll.poll(idle if pause is None else pause)
+            if not ready and pause is None and not rehearsed:
                 rehearsed = True
                 rehearse(self._run_dir / "rehearsal")
                 gc.collect()
@@ -75,9 +80,10 @@ class Template:
             for fd, _events in ready:
                 if fd == self._wake_read:
                     os.read(self._wake_read, 4096)
-                else:
+                elif fd == self._listener.fileno():
                     self._accept()
             self._reap()
+            self._ends.record()
         Path(TEMPLATE_SOCKET).unlink(missing_ok=True)
 
     def _handle_signals(self) -> None:
@@ -171,6 +177,7 @@ class Template:
     def _hold(self, spec: ShimSpec, fds: list[int]) -> None:
         """Keep the container's streams alive, and its terminal if one came with the request."""
         self._run_dirs[spec.container_id] = spec.run_dir
+        self._ends.watch(spec.container_id, spec.run_dir)
         held = self._holds.setdefault(spec.container_id, {})
         for name, fd in streams.hold(spec).items():
             old = held.get(name)
@@ -190,6 +197,7 @@ class Template:
         if names is None:
             self._holds.pop(container_id, None)
             self._run_dirs.pop(container_id, None)
+            self._ends.forget(container_id)
 
     def _reap(self) -> None:
         """Reap every dead child; a container's first process is recorded before it is."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from runtime.shim.exit_status import ExitStatus, Waited
 from runtime.shim.linux import process_start
 
 LINES = 200_000
+#: Kernels before 6.15 cannot tell how a process ended that somebody else has reaped.
+TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
 #: 200,000 numbered lines in bursts, and some on stderr beside them, for about seven seconds.
 WRITER = (
     "i=0; while [ $i -lt 200 ]; do seq $((i*1000+1)) $((i*1000+1000)); usleep 30000; i=$((i+1)); done & "
@@ -215,6 +218,34 @@ def test_a_container_that_ends_without_engine_and_shim(bundles):
 
     assert bundles.play(scenario).code == 12
     assert bundles.records(spec) == numbers(20_000)
+
+
+def test_a_template_that_took_over_tells_how_a_container_without_engine_and_shim_ended(bundles):
+    go = bundles.directory / "rootfs" / "go"
+    spec = bundles.spec("echo one; until test -e /go; do usleep 10000; done; echo two; exit 17")
+    engine, _, shim_pid = started_by_an_engine(bundles, spec)
+    first = bundles.template_pid()
+    kill(first)
+
+    def taken_over() -> bool:
+        with contextlib.suppress(StopIteration, OSError):
+            template = bundles.template_pid()
+            held = [str(path.readlink()) for path in Path(f"/proc/{template}/fd").iterdir()]
+            return template != first and any(spec.container_id in link for link in held)
+        return False
+
+    bundles.wait_until(taken_over)
+    end(engine)
+    kill(shim_pid)
+    go.touch()
+    if TELLS_EXITS:
+        bundles.wait_until(lambda: Waited.read(spec.run_dir))
+
+    async def scenario(shims):
+        return await (await shims.adopt(spec)).wait()
+
+    assert bundles.play(scenario).code == (17 if TELLS_EXITS else 255)
+    assert bundles.records(spec) == ["one\n", "two\n"]
 
 
 def test_a_container_started_again_after_nobody_saw_it_end(bundles):
