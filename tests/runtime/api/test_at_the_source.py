@@ -16,7 +16,7 @@ from engine_process import IMAGE, EngineProcess, until
 
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
-from taffrail.log_metrics import delivery_metrics
+from taffrail.log_metrics import delivery_metrics, remainder_metrics
 
 DRIVERS = ("json-file", "gelf", "fluentd")
 SIZES = (1, 16383, 16384, 16385, 32768, (1 << 20) - 1)
@@ -212,3 +212,26 @@ def test_what_cannot_be_is_refused_at_create(
     refused = engine.docker("create", *words, IMAGE, check=False)
     assert refused.code == 1
     assert message in refused.err
+
+
+@pytest.mark.parametrize("driver", ["json-file", "fluentd"])
+def test_what_was_dropped_stays_told_when_the_container_is_removed(
+    engine: EngineProcess, receiver: Receiver, names: Callable[[], str], driver: str
+) -> None:
+    before = removed_drops(engine)
+    run = Run(engine, receiver, driver, names(), NUMBERS, "--log-opt", "rate-limit=64k")
+    dropped = run.metrics()["rate_limit"]
+    assert dropped > 10_000
+    engine.docker("rm", run.name)
+    until(lambda: removed_drops(engine) > before, "the count of the removed container")
+    assert removed_drops(engine) - before == dropped
+
+
+def removed_drops(engine: EngineProcess) -> float:
+    """What /metrics says was dropped by the rate limits of removed containers."""
+    return sum(
+        sample.value
+        for metric in remainder_metrics(engine.state / "undelivered", Path("/nowhere"))()
+        for sample in metric.samples
+        if sample.labels.get("cause") == "rate_limit"
+    )

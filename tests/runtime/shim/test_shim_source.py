@@ -72,7 +72,7 @@ async def killed_again_and_again(shims, spec, seed: int) -> int:
 @pytest.mark.parametrize("more", [{}, {"max-size": "500k", "max-file": "3"}], ids=["one file", "rotating"])
 def test_dropped_lines_are_counted_exactly(bundles, more):
     spec = bundles.spec(WRITER, log_options={"rate-limit": "256k", **more})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 1)) >= 10
+    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 1)) >= 5
     dropped = read_dropped(spec.info.directory)
     assert dropped.lines > 1000
     assert dropped.bytes == 100 * dropped.lines
@@ -91,13 +91,13 @@ def test_dropped_lines_are_counted_exactly(bundles, more):
 
 def test_a_container_that_waits_loses_nothing(bundles):
     spec = bundles.spec(WRITER, log_options={"rate-limit": "2m", "rate-limit-policy": "wait"})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 2)) >= 10
+    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 2)) >= 5
     assert [int(text) for text in bundles.records(spec)] == list(range(LINES))
 
 
 def test_messages_stay_whole(bundles):
     spec = bundles.spec(TRACES, log_options={"multiline": "java"})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 3)) >= 5
+    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 3)) >= 3
     for stream, name in (("stdout", "out"), ("stderr", "err")):
         expected = []
         for n in range(2000):
