@@ -11,6 +11,7 @@ __all__ = ["NAMES", "main"]
 #: Modules of this folder that print a table.
 NAMES = (
     "drivers",
+    "trickle",
     "json_file",
     "gelf",
     "fluentd",

@@ -117,6 +117,17 @@ class Engine:
                 spent[name] = spent.get(name, 0.0) + ticks / TICKS
         return spent
 
+    def run_seconds_by_name(self) -> Mapping[str, float]:
+        """The same to the nanosecond, by the scheduler's count: threads that have ended are left out."""
+        spent: dict[str, float] = {}
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                name = Path(f"/proc/{pid}/comm").read_text().strip().partition(":")[0]
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    nanoseconds = int((task / "schedstat").read_text().split()[0])
+                    spent[name] = spent.get(name, 0.0) + nanoseconds / 1e9
+        return spent
+
     def cpu_seconds(self) -> float:
         """The time of all of them."""
         return sum(self.cpu_by_name().values())

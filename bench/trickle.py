@@ -43,9 +43,9 @@ def measure(
     names = [engine.run(driver, options, script) for _ in range(count)]
     try:
         time.sleep(2.0)
-        began, before = time.monotonic(), engine.cpu_by_name()
+        began, before = time.monotonic(), engine.run_seconds_by_name()
         time.sleep(seconds)
-        after, per_second = engine.cpu_by_name(), (time.monotonic() - began) * count / 1e6
+        after, per_second = engine.run_seconds_by_name(), (time.monotonic() - began) * count / 1e6
         shims = after.get(_OURS, 0.0) - before.get(_OURS, 0.0)
         return (sum(after.values()) - sum(before.values())) / per_second, shims / per_second
     finally:
