@@ -186,6 +186,11 @@ def some_lines(chance: random.Random, number: int) -> bytes:
     return b"".join(out) + b"r" * chance.choice([0, 0, 9, 3000])
 
 
+def some_bytes(chance: random.Random) -> bytes:
+    alphabet = chance.choice([bytes(range(256)), b"\n \tab", b"\n\xff\r\x00"])
+    return bytes(chance.choices(alphabet, k=chance.choice([1, 7, 300, 5000])))
+
+
 OPTIONS = (
     {"max-line-size": "1k"},
     {"max-line-size": "32k", "multiline": "java", "multiline-max-lines": "3"},
@@ -212,7 +217,8 @@ def test_a_kill_at_any_write_loses_and_doubles_nothing(
             kills = Kills(patch, chance)
             for step in range(40):
                 stream = chance.choice([OUT, ERR])
-                case.write(stream, some_lines(chance, step))
+                any_bytes = driver == "fluentd" and chance.random() < 0.5  # the others' records are text
+                case.write(stream, some_bytes(chance) if any_bytes else some_lines(chance, step))
                 clock[0] += chance.choice([0.0, 0.001, 0.05, 0.3, 2.0])
                 while True:
                     if chance.random() < 0.3:
