@@ -203,10 +203,15 @@ class ShimHandle:
             self._finished.set_result(status)
 
     async def hold_again(self) -> None:
-        """The template was replaced: have the new one keep the container's streams."""
+        """The template may be a new one: have it keep the container's streams, unless the container has ended."""
         self._mind_orphans()
         fds = [self._held["tty"]] if "tty" in self._held else []
-        await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, fds)
+        try:
+            await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, fds)
+            if ExitStatus.read(self.spec.run_dir) is not None:
+                await self._template.ask({"op": "release", "container_id": self.spec.container_id})
+        except TemplateError as error:
+            log.error("container %s: have its streams kept: %s", self.spec.container_id[:12], error)
 
     async def close(self) -> None:
         """Let go of the shim and leave it as it is."""

@@ -89,6 +89,8 @@ class Shims:
             await handle.fork("adopt")
         else:
             await handle.watch(sock)
+            # The template may be a later one than the shim's, and the engine before may not have told it.
+            await handle.hold_again()
         return self._keep(handle)
 
     async def close(self) -> None:

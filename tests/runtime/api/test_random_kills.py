@@ -19,7 +19,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,10 @@ from logdrivers.registry import get
 
 KILLS = int(os.environ.get("KILLS", "200"))
 SEED = int(os.environ.get("KILL_SEED", "1"))
-KINDS = ("shim", "receiver", "template", "engine")
+#: Who is killed, by weight: while containers run, and while they end. Of a container whose engine, template
+#: and shim are all killed around its end nobody of ours may have had the last output.
+ALIVE = {"shim": 55, "receiver": 30, "template": 9, "engine": 6}
+ENDING = {"shim": 60, "receiver": 20, "engine": 20}
 #: Kernels before 6.15 cannot tell how a process ended whose parent was killed; Docker's word for that is 255.
 TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
 
@@ -161,6 +164,15 @@ def processes(engine: EngineProcess, name: str) -> list[int]:
     return sorted(found)
 
 
+def all_held(engine: EngineProcess, writers: Collection[Writer]) -> bool:
+    """Whether a template is there that keeps the streams of every container."""
+    for pid in processes(engine, "taffrail-templ"):
+        with contextlib.suppress(OSError):
+            held = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+            return all(any(writer.id in link for link in held) for writer in writers)
+    return False
+
+
 @dataclass
 class Hunt:
     """The schedule of kills."""
@@ -168,14 +180,14 @@ class Hunt:
     host: EngineProcess
     receivers: list[Receiver]
     chance: random.Random
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALIVE, 0))
 
-    def run(self, kills: int) -> None:
+    def run(self, kills: int, weights: Mapping[str, int]) -> None:
         while sum(self.counts.values()) < kills:
             self.bring_back()
-            kinds = self.chance.choices(KINDS, (55, 30, 9, 6))
+            kinds = self.chance.choices(list(weights), list(weights.values()))
             if self.chance.random() < 0.1:
-                kinds = self.chance.sample(KINDS, 3)
+                kinds = self.chance.sample(list(weights), 3)
             for kind in kinds:
                 self.counts[kind] += getattr(self, kind)()
             if "engine" in kinds:
@@ -255,10 +267,12 @@ def test_kills_at_random_leave_every_line_and_every_count(host: EngineProcess, r
         until((root / "journal" / "socket").is_socket, "the receiver for journald")
         for number, (name, writer) in enumerate(running.items()):
             writer.run(host, name, root / f"out-{name}", 40 + number)
-        hunt.run(KILLS)
-        hunt.bring_back(all_of_them=True)
+        hunt.run(KILLS * 9 // 10, ALIVE)
+        until(lambda: all_held(host, running.values()), "a template that has every container's streams")
         for writer in running.values():
             (writer.out / "stop").touch()
+        hunt.run(KILLS, ENDING)
+        hunt.bring_back(all_of_them=True)
         codes = {name: int(host.docker("wait", name).out) for name in running}
         wanted_codes = {name: writer.code for name, writer in running.items()}
         if TELLS_EXITS:

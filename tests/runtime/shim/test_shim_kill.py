@@ -248,6 +248,29 @@ def test_a_template_that_took_over_tells_how_a_container_without_engine_and_shim
     assert bundles.records(spec) == ["one\n", "two\n"]
 
 
+def test_an_engine_has_its_template_keep_the_streams_of_shims_it_finds(bundles):
+    go = bundles.directory / "rootfs" / "go"
+    spec = bundles.spec("echo one; until test -e /go; do usleep 10000; done; echo two; exit 18")
+    engine, _, shim_pid = started_by_an_engine(bundles, spec)
+    kill(bundles.template_pid())
+    end(engine)
+
+    async def found(shims):
+        assert (await shims.adopt(spec)).shim_pid == shim_pid
+
+    bundles.play(found)
+    kill(shim_pid)
+    go.touch()
+    if TELLS_EXITS:
+        bundles.wait_until(lambda: Waited.read(spec.run_dir))
+
+    async def scenario(shims):
+        return await (await shims.adopt(spec)).wait()
+
+    assert bundles.play(scenario).code == (18 if TELLS_EXITS else 255)
+    assert bundles.records(spec) == ["one\n", "two\n"]
+
+
 def test_a_container_started_again_after_nobody_saw_it_end(bundles):
     spec = bundles.spec("echo life; sleep 0.2; exit 13")
     engine, _, shim_pid = started_by_an_engine(bundles, spec)
