@@ -210,6 +210,8 @@ class Sampler:
     def _start(self, container: Container) -> None:
         ended = self._ended.pop(container.id, None)
         history = ended.history if ended else History(self._history_points)
+        if ended:
+            history.started_anew()
         try:
             target = Target(container, self._layout, self.roots, history)
         except OSError as error:
