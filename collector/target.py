@@ -18,7 +18,7 @@ from collector.netns import Namespace
 from collector.roots import Roots
 from collector.sample import Interface, Sample
 
-__all__ = ["Target", "has_own_network", "open_cgroup"]
+__all__ = ["Target", "cgroup_paths", "has_own_network", "open_cgroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,13 @@ def open_cgroup(layout: Layout, container: Container, roots: Roots) -> CgroupRea
 
     Raises OSError when neither is there.
     """
+    return CgroupReader(layout, cgroup_paths(layout, container))
+
+
+def cgroup_paths(layout: Layout, container: Container) -> Mapping[str, str]:
+    """The container's cgroup by hierarchy. Raises OSError when its process is gone and no path is known."""
     if container.pid <= 0:
-        return CgroupReader(layout, layout.everywhere(container.cgroup))
+        return layout.everywhere(container.cgroup)
     try:
         paths = layout.process_paths(container.pid, container.id)
     except OSError:
@@ -44,7 +49,7 @@ def open_cgroup(layout: Layout, container: Container, roots: Roots) -> CgroupRea
     if container.cgroup:  # only what belongs to the path that is known to be the container's
         own = (container.cgroup, container.cgroup + "/")
         paths = {key: own[0] for key, path in paths.items() if path == own[0] or path.startswith(own[1])}
-    return CgroupReader(layout, paths or layout.everywhere(container.cgroup))
+    return paths or layout.everywhere(container.cgroup)
 
 
 class Target:
