@@ -133,6 +133,10 @@ class Sampler:
         target = self._target(container_id)
         return target.history if target else ()
 
+    def targets(self) -> dict[str, Target]:
+        """The running containers as they are opened, by id: what slower readers go through."""
+        return dict(self._targets)
+
     def stats(self, container_id: str) -> Stats:
         """``docker stats``' row; all zero where the container does not run or was not sampled yet."""
         target = self._targets.get(container_id) or (self._host if container_id == HOST else None)

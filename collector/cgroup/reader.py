@@ -46,6 +46,7 @@ class CgroupReader:
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no cgroup directory at", ", ".join(set(paths.values())))
         self.gone = False  #: a read found the cgroup removed
+        self.directories: Mapping[str, Path] = found  #: by controller; the v2 tree's key is ``UNIFIED``
         self._limits_ns = 0
         self._kept: list[_Keeps] = []
         try:
