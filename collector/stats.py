@@ -28,10 +28,16 @@ class Stats:
     block_read_bytes: int = 0
     block_write_bytes: int = 0
     pids: int = 0
+    net_rx_bytes_per_second: float = 0.0  #: between the two samples; 0 after a counter's reset
+    net_tx_bytes_per_second: float = 0.0
+    block_read_bytes_per_second: float = 0.0
+    block_write_bytes_per_second: float = 0.0
 
 
 def stats_of(sample: Sample, previous: Sample | None, online_cpus: int, host_memory_bytes: int) -> Stats:
-    """Compute the row. CPU % needs both samples and their ``host_cpu_seconds``; it is 0 without them."""
+    """Compute the row. CPU % needs both samples and their ``host_cpu_seconds``, rates need both: 0 without."""
+    totals = _totals(sample)
+    rates = _rates(sample, totals, previous)
     usage = limit = 0
     if sample.memory is not None:
         usage = sample.memory.usage_bytes
@@ -47,11 +53,9 @@ def stats_of(sample: Sample, previous: Sample | None, online_cpus: int, host_mem
         usage,
         limit,
         usage / limit * 100 if limit else 0.0,
-        sum(interface.rx_bytes for interface in sample.interfaces),
-        sum(interface.tx_bytes for interface in sample.interfaces),
-        sum(device.read_bytes for device in sample.block_io),
-        sum(device.write_bytes for device in sample.block_io),
+        *totals,
         sample.pids or 0,
+        *rates,
     )
 
 
@@ -63,3 +67,21 @@ def _cpu_percent(sample: Sample, previous: Sample | None, online_cpus: int) -> f
     used = sample.cpu.usage_seconds - previous.cpu.usage_seconds
     system = sample.host_cpu_seconds - previous.host_cpu_seconds
     return used / system * online_cpus * 100 if used > 0 and system > 0 else 0.0
+
+
+def _totals(sample: Sample) -> tuple[int, int, int, int]:
+    """Bytes received, sent, read and written."""
+    return (
+        sum(interface.rx_bytes for interface in sample.interfaces),
+        sum(interface.tx_bytes for interface in sample.interfaces),
+        sum(device.read_bytes for device in sample.block_io),
+        sum(device.write_bytes for device in sample.block_io),
+    )
+
+
+def _rates(sample: Sample, totals: tuple[int, ...], previous: Sample | None) -> tuple[float, ...]:
+    if previous is None or sample.time_ns <= previous.time_ns:
+        return (0.0,) * len(totals)
+    seconds = (sample.time_ns - previous.time_ns) / 1e9
+    before = _totals(previous)
+    return tuple(max(now - then, 0) / seconds for now, then in zip(totals, before, strict=True))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from collector.discovery.engine_api import EngineDiscovery
 from collector.discovery.registry import Containers
@@ -35,6 +36,7 @@ from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
 from taffrail.forward_security import forward_security, forward_tls
+from taffrail.http_security import http_tls, read_tokens, token_check, warn_if_open
 from taffrail.input_tls import input_tls
 from taffrail.log_metrics import (
     delivery_metrics,
@@ -82,9 +84,8 @@ class Agent:
             tasks = await self._build(stack)
             running = [asyncio.create_task(_named(name, work)) for name, work in tasks]
             stack.push_async_callback(_cancel, running)
-            log.info(
-                "the agent is ready on %s and http://%s/", self._paths.agent_socket, self._endpoints.http
-            )
+            url = f"http{'s' if self._config.http.tls_cert else ''}://{self._endpoints.http}/"
+            log.info("the agent is ready on %s and %s", self._paths.agent_socket, url)
             waiting = asyncio.create_task(stop.wait())
             done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {waiting}:
@@ -148,7 +149,7 @@ class Agent:
         own.register(gap_metrics(containers))
         own.register(remainder_metrics(paths.engine_state / "undelivered", paths.state / "plugin"))
 
-        app = web.Application()
+        app = web.Application(middlewares=self._middlewares())
         routes(app, exposition, sampler, own)
         Api(containers, sampler, store, config.collector.host).add_routes(app)
         add_page(app)
@@ -204,12 +205,17 @@ class Agent:
         self._listening(forward=receiver.address)
         return receiver
 
+    def _middlewares(self) -> list[Middleware]:
+        warn_if_open(self._config.http)
+        path = self._config.http.token_file
+        return [token_check(read_tokens(path, "[http] token_file"))] if path else []
+
     async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application) -> None:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         host, port = split_address(self._config.http.address)
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=http_tls(self._config.http))
         await site.start()
         self._listening(http=runner.addresses[-1][:2])
         # Whoever finds the socket answering may read where everything listens.

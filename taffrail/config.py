@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 __all__ = [
+    "ClientConfig",
     "CollectorConfig",
     "Config",
     "ElasticsearchConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "LogConfig",
     "PathsConfig",
     "PrometheusConfig",
+    "RemoteWriteConfig",
     "StoreConfig",
 ]
 
@@ -125,6 +127,71 @@ class HttpConfig:
     address: str = field(
         default="127.0.0.1:9480", metadata=_doc("where the page, the API and /metrics listen")
     )
+    token_file: str = field(
+        default="",
+        metadata=_doc(
+            "file with a token a line, read at start: TCP connections have to show one of them as a bearer "
+            "token, or as the password of basic authentication; empty: nobody has to"
+        ),
+    )
+    tls_cert: str = field(default="", metadata=_doc("PEM file with the certificate: TCP speaks TLS then"))
+    tls_key: str = field(
+        default="", metadata=_doc("PEM file with its key, if the certificate's file does not have it")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """Agents the command line asks, beside or instead of this host's."""
+
+    hosts: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc(
+            'agents by the name shown for them, like `alpha = "https://10.0.0.1:9480"`; `unix:` is this '
+            "host's; empty: this host's alone"
+        ),
+    )
+    token_file: str = field(
+        default="", metadata=_doc("file whose first line is the token for agents on other hosts")
+    )
+    ca_certs: str = field(
+        default="",
+        metadata=_doc("file with the certificate authority of https agents; empty: the system's"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteWriteConfig:
+    """Series to VictoriaMetrics, Mimir, Thanos or a Prometheus, by Prometheus' remote-write protocol 1.0."""
+
+    url: str = field(
+        default="", metadata=_doc("where to, like http://127.0.0.1:8428/api/v1/write; empty switches it off")
+    )
+    interval: Seconds = field(default=15.0, metadata=_doc("time between samples sent"))
+    username: str = field(default="", metadata=_doc("user of basic authentication"))
+    password_file: str = field(default="", metadata=_doc("file with its password"))
+    bearer_token_file: str = field(default="", metadata=_doc("file with a bearer token, instead of a user"))
+    ca_certs: str = field(default="", metadata=_doc("file with the certificate authority for https"))
+    client_cert: str = field(default="", metadata=_doc("PEM file with our certificate for https"))
+    client_key: str = field(
+        default="", metadata=_doc("PEM file with its key, if the certificate's file does not have it")
+    )
+    verify_certs: bool = field(default=True, metadata=_doc("check the server's certificate"))
+    external_labels: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "labels for every series that lacks them; `job` is taffrail and `instance` is `collector.host` "
+            "unless they are set here"
+        ),
+    )
+    headers: Mapping[str, str] = field(
+        default_factory=dict, metadata=_doc("further HTTP headers, like `X-Scope-OrgID`")
+    )
+    queue_size: Bytes = field(
+        default=256 * 1024**2,
+        metadata=_doc("bytes on disk of requests not yet taken before the oldest are dropped and counted"),
+    )
+    request_timeout: Seconds = field(default=30.0, metadata=_doc("time a request may take"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +250,8 @@ class Config:
     inputs: InputsConfig = field(default_factory=InputsConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    client: ClientConfig = field(default_factory=ClientConfig)
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
+    remote_write: RemoteWriteConfig = field(default_factory=RemoteWriteConfig)
     elasticsearch: ElasticsearchConfig = field(default_factory=ElasticsearchConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -74,10 +74,11 @@ def describe(config: Config) -> str:
     """What ``taffrail up`` prints once everything answers."""
     paths = make_paths(config)
     at = read_endpoints(paths)
+    scheme = "https" if config.http.tls_cert else "http"
     lines = [
         "Taffrail is up.",
-        f"  page      http://{at.http}/",
-        f"  metrics   http://{at.http}/metrics",
+        f"  page      {scheme}://{at.http}/",
+        f"  metrics   {scheme}://{at.http}/metrics",
         f"  engine    docker -H unix://{paths.engine_socket} ps",
     ]
     if at.gelf or at.gelf_http:

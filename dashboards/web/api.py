@@ -74,18 +74,22 @@ class Api:
         else:
             every = request.query.get("all") in ("1", "true")
             chosen = [c for c in self._containers.all() if every or c.state in ("running", "paused")]
-        rows = [self._row(container) for container in sorted(chosen, key=lambda c: c.name)]
+        labels = request.query.get("labels") in ("1", "true")
+        rows = [self._row(container, labels) for container in sorted(chosen, key=lambda c: c.name)]
         return {"time_ns": time.time_ns(), "host": self._host, "containers": rows}
 
-    def _row(self, container: Container) -> dict[str, object]:
+    def _row(self, container: Container, labels: bool) -> dict[str, object]:
         row: dict[str, object] = {
             "id": container.id,
             "name": container.name,
             "image": container.image,
             "engine": container.engine,
             "state": container.state,
+            "health": container.health,
             "host": self._host,
         }
+        if labels:
+            row["labels"] = dict(container.labels)
         return row | asdict(self._sampler.stats(container.id))
 
     def _named(self, word: str) -> Container:

@@ -58,3 +58,18 @@ def test_network_and_blocks_are_sums() -> None:
     assert (stats.block_read_bytes, stats.block_write_bytes) == (11, 22)
     assert (stats.net_rx_bytes, stats.net_tx_bytes, stats.pids) == (33, 44, 7)
     assert (stats.memory_limit_bytes, stats.memory_percent) == (0, 0.0)
+
+
+def test_rates_are_of_the_time_between_two_samples_and_0_after_a_reset() -> None:
+    before = Sample(1_000_000_000, block_io=(BlockIO("8:0", 0, 50, 0, 0),), interfaces=())
+    now = Sample(
+        3_000_000_000,
+        block_io=(BlockIO("8:0", 4096, 20, 0, 0),),
+        interfaces=(Interface("eth0", 3000, 0, 0, 0, 500, 0, 0, 0),),
+    )
+    stats = stats_of(now, before, 1, 0)
+    assert stats.net_rx_bytes_per_second == 1500.0
+    assert stats.net_tx_bytes_per_second == 250.0
+    assert stats.block_read_bytes_per_second == 2048.0
+    assert stats.block_write_bytes_per_second == 0.0
+    assert stats_of(now, None, 1, 0).net_rx_bytes_per_second == 0.0

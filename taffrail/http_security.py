@@ -1,0 +1,123 @@
+"""Who may ask the agent over TCP: bearer tokens and TLS as ``[http]`` of the configuration names them.
+
+The agent's unix socket needs neither: its file permissions decide.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from taffrail.config import HttpConfig
+from taffrail.errors import CommandError
+from taffrail.wiring import split_address
+
+__all__ = ["http_tls", "read_tokens", "token_check", "warn_if_open"]
+
+log = logging.getLogger(__name__)
+
+_CHALLENGE = 'Bearer realm="taffrail", Basic realm="taffrail", charset="UTF-8"'
+
+
+def http_tls(config: HttpConfig) -> ssl.SSLContext | None:
+    """The server's TLS context; None without a certificate. Raises CommandError naming the files."""
+    if not config.tls_cert:
+        if config.tls_key:
+            raise CommandError("[http] tls_key needs tls_cert")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"tls_cert {config.tls_cert}, tls_key {config.tls_key or config.tls_cert}"
+        raise CommandError(f"[http] {files}: {error}") from error
+    return context
+
+
+def read_tokens(path: str, key: str) -> tuple[str, ...]:
+    """The tokens of a file, one a line. Raises CommandError naming ``key`` when it has none or cannot be read."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{key} {path}: {error}") from error
+    tokens = tuple(line.strip() for line in lines if line.strip())
+    if not tokens:
+        raise CommandError(f"{key} {path}: expected a token on a line, the file has none")
+    return tokens
+
+
+def token_check(tokens: tuple[str, ...]) -> Middleware:
+    """Answer 401 to whoever comes over TCP without one of the tokens."""
+    # Of one length, so that comparing tells nothing of a token's own.
+    digests = [_digest(token) for token in tokens]
+
+    @web.middleware
+    async def check(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if not _over_tcp(request):
+            return await handler(request)
+        shown = _shown(request.headers.get("Authorization", ""))
+        if shown is not None:
+            digest = _digest(shown)
+            # All of them, whichever fits: the time says nothing.
+            if sum(hmac.compare_digest(digest, known) for known in digests):
+                return await handler(request)
+        wrong = "the token shown is not one of http.token_file's" if shown is not None else "no token shown"
+        message = f"{wrong}: expected the header 'Authorization: Bearer TOKEN'"
+        return web.Response(
+            status=401,
+            body=orjson.dumps({"message": message}),
+            content_type="application/json",
+            headers={"WWW-Authenticate": _CHALLENGE},
+        )
+
+    return check
+
+
+def warn_if_open(config: HttpConfig) -> None:
+    """Say so in the log when others than this host can ask, unasked who they are or readable on the way."""
+    host, _ = split_address(config.address)
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return
+    missing = [key for key in ("token_file", "tls_cert") if not getattr(config, key)]
+    if missing:
+        keys = " and ".join(f"http.{key}" for key in missing)
+        log.warning("http.address %s is open to other hosts without %s", config.address, keys)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _over_tcp(request: web.Request) -> bool:
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    return not isinstance(name, str | bytes)
+
+
+def _shown(header: str) -> str | None:
+    """The token of an Authorization header: a bearer token or basic authentication's password."""
+    scheme, _, rest = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(rest.strip(), validate=True).decode("utf-8").partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return None
