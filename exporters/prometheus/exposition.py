@@ -18,6 +18,7 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers, Tombstone
 from collector.host.disks import names as disk_names
 from collector.host.filesystems import FileSystem, read_filesystems
+from collector.lanes.board import Board
 from collector.sample import Sample
 from collector.sampler import HOST, Sampler
 from exporters.prometheus.families import FAMILIES
@@ -36,10 +37,12 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_HEADERS = {
-    family.name: f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
+#: What comes before the labels: of a family's first line with its header, and of its other lines.
+_FIRST = {
+    family.name: f"\n# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n{family.name}"
     for family in FAMILIES
 }
+_NEXT = {family.name: f"\n{family.name}" for family in FAMILIES}
 _FILESYSTEMS_NS = 60_000_000_000
 
 
@@ -53,6 +56,7 @@ class Exposition:
         rules: LabelRules | None = None,
         max_series: int = 200_000,
         version: str = "",
+        board: Board | None = None,
     ) -> None:
         self.series = 0  #: series on the last whole page
         self.dropped_series = 0  #: series left off, over ``max_series``, since the start
@@ -61,6 +65,7 @@ class Exposition:
         self._rules = rules or LabelRules()
         self._max_series = max_series
         self._version = version
+        self._board = board or Board()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._plan: _Plan | None = None
@@ -123,7 +128,8 @@ class Exposition:
         if entry is None:
             entry = self._entries[key] = Entry()
         base = self._rules.of if key != HOST else _host_labels
-        return entry.update(container, base, sample, last_seen, running, self._device_name) or new
+        slow = self._board.of(key)
+        return entry.update(container, base, sample, last_seen, running, self._device_name, slow) or new
 
     def _without_container(self, now_ns: int, error: bool) -> tuple[list[Row], list[Number]]:
         if now_ns - self._filesystems_ns > _FILESYSTEMS_NS:
@@ -158,7 +164,11 @@ class Exposition:
 
 
 class _Plan:
-    """The lines of a page, each up to its value, and where in the list of values each value is."""
+    """The lines of a page, each up to its value, and where in the list of values each value is.
+
+    A line is four parts, of which the first three are shared with other lines: the name (with the line
+    end before it), the container's labels, the series' own labels, and the value to be.
+    """
 
     def __init__(
         self,
@@ -169,19 +179,19 @@ class _Plan:
     ) -> None:
         self.host = host
         self.dropped = 0
-        by_row: list[list[tuple[str, int]]] = [[] for _ in FAMILIES]
+        by_row: list[list[tuple[str, str, int]]] = [[] for _ in FAMILIES]
         position = 0
         for row, text in host:
-            by_row[row].append((text, position))
+            by_row[row].append(("", text, position))
             position += 1
         for entry in entries:
-            rows = entry.rows
+            rows, head = entry.rows, entry.head
             if position - self.dropped + len(rows) > max_series:
                 self.dropped += len(rows)
                 position += len(rows)
                 continue
             for row, text in rows:
-                by_row[row].append((text, position))
+                by_row[row].append((head, text, position))
                 position += 1
         self._parts: list[str] = []
         positions: list[int] = []
@@ -194,27 +204,32 @@ class _Plan:
         )
 
     def _lay_out(
-        self, by_row: list[list[tuple[str, int]]], names: Collection[str], positions: list[int]
+        self, by_row: list[list[tuple[str, str, int]]], names: Collection[str], positions: list[int]
     ) -> None:
-        """Fill ``_parts`` (line starts at even places, values to be at odd ones) and ``positions``."""
-        open_family = end = ""
+        """Fill ``_parts`` (the last of every four is a value to be) and ``positions``."""
+        open_family = ""
+        parts = self._parts
         for family, lines in zip(FAMILIES, by_row, strict=True):
             if not lines or (names and family.name not in names):
                 continue
-            header = "" if family.name == open_family else _HEADERS[family.name]
+            name = _NEXT[family.name]
+            start = name if family.name == open_family else _FIRST[family.name]
             open_family = family.name
-            for text, position in lines:
-                self._parts += (end + header + text, "")
+            for head, text, position in lines:
+                parts += (start, head, text, "")
                 positions.append(position)
-                header, end = "", "\n"
+                start = name
+        if parts:
+            parts[0] = parts[0][1:]
+            parts.append("\n")
 
     def fill(self, values: list[Number]) -> bytes:
         """The page with these values."""
         parts = self._parts
         if not parts:
             return b""
-        parts[1::2] = map(str, self._pick(values))
-        return ("".join(parts) + "\n").encode("utf-8", "replace")
+        parts[3::4] = map(str, self._pick(values))
+        return "".join(parts).encode("utf-8", "replace")
 
 
 def _last_seen(stone: Tombstone | None) -> int | None:

@@ -25,7 +25,8 @@ class Family:
 
     ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``tasks``, ``interface``,
     ``device`` name the parts of ``collector/sample.py``; ``disk`` and ``filesystem`` exist for the host
-    alone; ``container`` comes from discovery; ``machine`` and ``scrape`` have no container's labels.
+    alone; ``container`` comes from discovery; ``machine`` and ``scrape`` have no container's labels;
+    ``lane.GROUP`` is read by a group of ``collector/lanes/`` under the family's name.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Family:
     unit: str = ""
     labels: str = ""  #: rendered labels besides the container's own
     default: int | None = None  #: the value where the kernel has none; None leaves the series out
+    varies: tuple[str, ...] = ()  #: names of labels whose values are known only when they are read
 
     @property
     def group(self) -> str:

@@ -73,5 +73,4 @@ def scrape_series(machine: Machine, container_error: bool, machine_error: bool, 
 
 
 def _line(row: int, labels: str) -> Row:
-    name = FAMILIES[row].name
-    return row, f"{name}{{{labels}}} " if labels else f"{name} "
+    return row, f"{{{labels}}} " if labels else " "

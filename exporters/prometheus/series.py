@@ -1,26 +1,33 @@
 """The series of one container: their label text, rendered once, and their values, read anew each scrape.
 
 Values come out as one flat list, in the order of the rows, without the absent ones. While the same rows
-are present the label text is used again; ``exposition.py`` puts lists together to a page.
+are present the label text is used again; ``exposition.py`` puts lists together to a page. The text that
+all series of a container share is one string, the text that differs is shared among containers.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import compress
 from operator import attrgetter
 from typing import Any
 
 from collector.container import Container
+from collector.lanes.board import Key, Record
 from collector.sample import BlockIO, Sample
 from collector.sampler import HOST
 from exporters.prometheus.families import FAMILIES, Family, Kind
 from exporters.prometheus.labels import render
 
-__all__ = ["Entry", "Number", "Row", "rows_of"]
+__all__ = ["LANE_ROWS", "Entry", "Number", "Row", "rows_of"]
+
+logger = logging.getLogger(__name__)
 
 Number = int | float
-#: A series: the number of its family's row in the table, and its line up to the value.
+#: A series: the number of its family's row in the table, and its line between the container's own labels
+#: and the value.
 Row = tuple[int, str]
 
 #: Rows a container keeps after its end: what was counted is still true, what was used is not.
@@ -42,6 +49,8 @@ _CONTAINER = rows_of("container")
 _CPU, _MEMORY, _STAT = rows_of("cpu"), rows_of("memory"), rows_of("stat")
 _PRESSURE, _TASKS = rows_of("pressure"), rows_of("tasks")
 _INTERFACE, _DEVICE = rows_of("interface"), rows_of("device")
+#: Rows of what lanes read, by the family's name.
+LANE_ROWS = {FAMILIES[row].name: row for row in rows_of("lane")}
 _LIFECYCLE = tuple(FAMILIES[row].field for row in _CONTAINER)
 _FIXED = (*_CONTAINER, *_CPU, *_MEMORY, *_STAT, *_PRESSURE, *_TASKS)
 
@@ -71,18 +80,26 @@ def _stays(family: Family) -> bool:
 _FIXED_STAYS = tuple(_stays(FAMILIES[row]) for row in _FIXED)
 
 
+@lru_cache(maxsize=16384)
+def _row(number: int, labels: str) -> Row:
+    """A row with what comes behind the container's labels; equal ones are one object."""
+    return number, f",{labels}}} " if labels else "} "
+
+
 class Entry:
     """One container's part of the page."""
 
-    __slots__ = ("_base", "_container", "_present", "_shape", "rows", "values")
+    __slots__ = ("_container", "_masks", "_present", "_shape", "_slow", "head", "rows", "values")
 
     def __init__(self) -> None:
+        self.head = ""  #: what every line has behind the series' name: a brace and the container's labels
         self.rows: list[Row] = []
         self.values: list[Number] = []
-        self._base = ""
         self._container: Container | None = None
         self._present: list[bool] = []
         self._shape: object = None
+        self._slow: object = None
+        self._masks: list[list[bool] | None] = []  # of each group's readings, those shown; None: all
 
     def update(
         self,
@@ -92,6 +109,7 @@ class Entry:
         last_seen: int | None,
         running: bool,
         device_name: Callable[[str], str],
+        records: Mapping[str, Record],
     ) -> bool:
         """Take the newest values; true when the set of series is another than before."""
         shape: tuple[object, ...] = (running,)
@@ -117,36 +135,66 @@ class Entry:
         if not running:
             present[: len(_FIXED)] = map(_both, present, _FIXED_STAYS)
         self.values = list(compress(raw, present))  # type: ignore[arg-type]
-        if container is self._container and present == self._present and shape == self._shape:
+        changed = self._take_slow(records if last_seen is not None else {}, running)
+        if not changed and (
+            container is self._container and present == self._present and shape == self._shape
+        ):
             return False
         if container is not self._container:
-            self._container, self._base = container, base(container)
+            self._container, self.head = container, "{" + base(container)
         self._present, self._shape = present, shape
-        self.rows = list(compress(self._all_rows(container, sample, len(raw), device_name), present))
+        self.rows = list(compress(_all_rows(container, sample, len(raw), device_name), present))
+        for record, mask in zip(records.values(), self._masks, strict=False):
+            shown = record.keys if mask is None else compress(record.keys, mask)
+            self.rows += [_row(LANE_ROWS[name], render(dict(labels))) for name, labels in shown]
         return True
 
-    def _all_rows(
-        self, container: Container, sample: Sample | None, count: int, device_name: Callable[[str], str]
-    ) -> list[Row]:
-        rows = [self._row(row, _own_labels(container, FAMILIES[row])) for row in _FIXED]
-        if sample is None or count <= len(_CONTAINER):
-            return rows[:count]
-        if sample.cpu:
-            rows += [
-                self._row(_USAGE_ROW, f'cpu="cpu{number:02d}"', False)
-                for number in range(len(sample.cpu.per_cpu_seconds))
-            ]
-        for interface in sample.interfaces:
-            label = render({"interface": interface.name})
-            rows += [self._row(row, label) for row in _INTERFACE]
-        for device in sample.block_io:
-            rows += [self._row(row, _device_labels(row, device, device_name)) for row in _DEVICE]
-        return rows
+    def _take_slow(self, records: Mapping[str, Record], running: bool) -> bool:
+        """Append what the lanes read; true when it is another set of series."""
+        slow = (running, [record.keys for record in records.values()])
+        changed = slow != self._slow
+        if changed:
+            self._slow = slow
+            self._masks = [_mask(record.keys, running) for record in records.values()]
+        for record, mask in zip(records.values(), self._masks, strict=True):
+            self.values += record.values if mask is None else compress(record.values, mask)
+        return changed
 
-    def _row(self, row: int, further: str, fixed: bool = True) -> Row:
+
+def _all_rows(
+    container: Container, sample: Sample | None, count: int, device_name: Callable[[str], str]
+) -> list[Row]:
+    """The rows of everything the sampling pass reads."""
+    rows = []
+    for row in _FIXED:
         family = FAMILIES[row]
-        labels = [part for part in (self._base, family.labels if fixed else "", further) if part]
-        return row, f"{family.name}{{{','.join(labels)}}} "
+        own = _own_labels(container, family)
+        rows.append(_row(row, ",".join(part for part in (family.labels, own) if part)))
+    if sample is None or count <= len(_CONTAINER):
+        return rows[:count]
+    if sample.cpu:
+        rows += [
+            _row(_USAGE_ROW, f'cpu="cpu{number:02d}"') for number in range(len(sample.cpu.per_cpu_seconds))
+        ]
+    for interface in sample.interfaces:
+        label = render({"interface": interface.name})
+        rows += [_row(row, label) for row in _INTERFACE]
+    for device in sample.block_io:
+        for row in _DEVICE:
+            further = _device_labels(row, device, device_name)
+            rows.append(_row(row, ",".join(part for part in (FAMILIES[row].labels, further) if part)))
+    return rows
+
+
+def _mask(keys: tuple[Key, ...], running: bool) -> list[bool] | None:
+    """Which readings are shown: all that the table knows, after the end only what was counted."""
+    rows = [LANE_ROWS.get(name) for name, _ in keys]
+    if None in rows:
+        unknown = sorted({name for name, _ in keys} - LANE_ROWS.keys())
+        logger.error("readings of %s are left off /metrics: the table has no such family", ", ".join(unknown))
+    elif running:
+        return None
+    return [row is not None and (running or FAMILIES[row].kind is Kind.COUNTER) for row in rows]
 
 
 def _both(left: bool, right: bool) -> bool:
