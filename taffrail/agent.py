@@ -11,7 +11,8 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,13 @@ from collector.sampler import Sampler
 from collector.store import Store
 from dashboards.web.api import Api
 from dashboards.web.page import add_page
+from dashboards.web.processes_api import ProcessesApi
 from exporters.prometheus.exposition import Exposition
-from exporters.prometheus.http import routes
+from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
+from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
 from taffrail.http_security import http_tls, read_tokens, token_check, warn_if_open
 from taffrail.input_tls import input_tls
@@ -51,6 +54,7 @@ from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoint
 
 if TYPE_CHECKING:
     from exporters.elasticsearch.config import ElasticsearchConfig
+    from exporters.remote_write.exporter import RemoteWriteExporter
 
 __all__ = ["Agent"]
 
@@ -112,7 +116,9 @@ class Agent:
             "all" in further,
             config.prometheus.label_aliases,
         )
-        exposition = Exposition(containers, sampler, rules, max_series=config.prometheus.max_series)
+        exposition = Exposition(
+            containers, sampler, rules, max_series=config.prometheus.max_series, version=version("taffrail")
+        )
         own = SelfMetrics()
 
         gelf = await self._gelf(stack, store, sources)
@@ -141,6 +147,8 @@ class Agent:
             own.register(exporter_metrics(exporter))
         else:
             store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
+        if config.remote_write.url:
+            work.append(("remote write", self._remote_write(page_of(exposition, sampler, own), own).run()))
         own.register(sampling_metrics(sampler, exposition))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
@@ -152,6 +160,12 @@ class Agent:
         app = web.Application(middlewares=self._middlewares())
         routes(app, exposition, sampler, own)
         Api(containers, sampler, store, config.collector.host).add_routes(app)
+        processes = ProcessesApi(
+            containers, roots, config.collector.host, keep_map=config.collector.connections
+        )
+        processes.add_routes(app)
+        if processes.graph is not None:
+            work.append(("connections", processes.graph.run()))
         add_page(app)
         await self._serve(stack, app)
         return work
@@ -251,6 +265,36 @@ class Agent:
             batch_bytes=given.batch_size,
             state_directory=self._paths.collector_state / "elasticsearch",
         )
+
+    def _remote_write(self, page: Callable[[], bytes], own: SelfMetrics) -> RemoteWriteExporter:
+        from exporters.remote_write.config import RemoteWriteConfig
+        from exporters.remote_write.exporter import RemoteWriteExporter
+        from exporters.remote_write.metrics import remote_write_metrics
+
+        given = self._config.remote_write
+        labels = {"job": "taffrail", "instance": self._config.collector.host}
+        try:
+            checked = RemoteWriteConfig(
+                url=given.url,
+                directory=self._paths.collector_state / "remote_write",
+                interval_seconds=given.interval,
+                username=given.username,
+                password_file=given.password_file,
+                bearer_token_file=given.bearer_token_file,
+                ca_certs=given.ca_certs,
+                client_cert=given.client_cert,
+                client_key=given.client_key,
+                verify_certs=given.verify_certs,
+                external_labels={**labels, **given.external_labels},
+                headers=given.headers,
+                queue_bytes=given.queue_size,
+                timeout_seconds=given.request_timeout,
+            )
+            exporter = RemoteWriteExporter(checked, page)
+        except ValueError as error:
+            raise CommandError(f"[remote_write] {error}") from error
+        own.register(remote_write_metrics(exporter))
+        return exporter
 
 
 def _raise_descriptor_limit() -> None:

@@ -74,6 +74,10 @@ class CollectorConfig:
         metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
     )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+    connections: bool = field(
+        default=True,
+        metadata=_doc("keep a map of who talks to whom: a look every 15 s at every network namespace"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,177 @@
+"""The API of what runs inside: processes, threads, open files, connections. Read when asked, in a thread.
+
+``GET /api/v1/processes?container=``, ``threads?pid=``, ``files?pid=``, ``connections?container=``, and
+``connections`` alone for the map. ``container=/`` is the host. Errors are ``{"message": …}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+import orjson
+from aiohttp import web
+
+from collector.container import Container
+from collector.discovery.registry import Containers
+from collector.processes.connections import Connections
+from collector.processes.files import read_files
+from collector.processes.graph import ConnectionGraph
+from collector.processes.members import NotRunning
+from collector.processes.spaces import HOST_NODE
+from collector.processes.tree import Listing, Process, Processes, Thread
+from collector.roots import Roots
+
+__all__ = ["ProcessesApi"]
+
+#: Between the two looks of one who asks for the first time: rates need two.
+_FIRST_LOOK_SECONDS = 0.25
+
+_T = TypeVar("_T")
+
+
+class ProcessesApi:
+    """The handlers."""
+
+    def __init__(self, containers: Containers, roots: Roots, host: str, *, keep_map: bool = True) -> None:
+        """``keep_map``: keep a map of connections. Raises OSError, ValueError where cgroups cannot be read."""
+        self._containers = containers
+        self._roots = roots
+        self._host = host
+        self._processes = Processes(containers, roots)
+        self._connections = Connections(containers, self._processes.members, roots.proc)
+        #: for whoever runs it; None where it is switched off
+        self.graph = ConnectionGraph(containers, self._processes.members, roots.proc) if keep_map else None
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the handlers under ``/api/v1``."""
+        app.router.add_get("/api/v1/processes", self._list_processes)
+        app.router.add_get("/api/v1/threads", self._list_threads)
+        app.router.add_get("/api/v1/files", self._list_files)
+        app.router.add_get("/api/v1/connections", self._list_connections)
+
+    async def _list_processes(self, request: web.Request) -> web.Response:
+        container = self._container(request)
+        if container is None:
+            listing = await _twice(self._processes.of_host)
+        else:
+            listing = await _twice(functools.partial(self._processes.of_container, container))
+        return self._answer(container, {"processes": list(map(asdict, listing.rows))} | _about(listing))
+
+    async def _list_threads(self, request: web.Request) -> web.Response:
+        pid, start = _pid(request), _number(request, "start")
+        listing = await _twice(functools.partial(self._processes.threads, pid, start))
+        return _json({"pid": pid, "threads": list(map(asdict, listing.rows))} | _about(listing))
+
+    async def _list_files(self, request: web.Request) -> web.Response:
+        pid, start = _pid(request), _number(request, "start")
+        found = await _in_thread(functools.partial(read_files, self._roots.proc, pid, start))
+        return _json({"pid": pid, **asdict(found)})
+
+    async def _list_connections(self, request: web.Request) -> web.Response:
+        if "container" not in request.query:
+            return await self._map(request)
+        container = self._container(request)
+        if container is None:
+            rows = await _in_thread(self._connections.of_host)
+        else:
+            rows = await _in_thread(functools.partial(self._connections.of_container, container))
+        return self._answer(container, {"connections": list(map(asdict, rows))})
+
+    async def _map(self, request: web.Request) -> web.Response:
+        if self.graph is None:
+            raise _error(
+                web.HTTPNotFound, "the map of connections is switched off: set collector.connections = true"
+            )
+        shape = request.query.get("format", "json")
+        if shape not in ("json", "node-graph"):
+            raise _error(web.HTTPBadRequest, f"format={shape!r}: expected json or node-graph")
+        since = _number(request, "since") or 0
+        picture = self.graph.picture(since)
+        if shape == "node-graph":
+            return _json(picture.node_graph())
+        return _json({"time_ns": time.time_ns(), "host": self._host, **asdict(picture)})
+
+    def _container(self, request: web.Request) -> Container | None:
+        """The container asked for; None for the host."""
+        word = request.query.get("container", "")
+        if not word:
+            raise _error(
+                web.HTTPBadRequest, "container is missing: expected a name, an id, or / for the host"
+            )
+        if word == HOST_NODE:
+            return None
+        container = self._containers.get(word)
+        if container is None:
+            raise _error(web.HTTPNotFound, f"No such container: {word}")
+        return container
+
+    def _answer(self, container: Container | None, body: dict[str, object]) -> web.Response:
+        return _json(
+            {
+                "time_ns": time.time_ns(),
+                "host": self._host,
+                "id": container.id if container else HOST_NODE,
+                "name": container.name if container else self._host,
+                **body,
+            }
+        )
+
+
+async def _twice(look: Callable[[], Listing[_T]]) -> Listing[_T]:
+    """A look; where it is the first in a while, a second one so that there are rates."""
+    listing = await _in_thread(look)
+    if listing.interval_seconds is None:
+        await asyncio.sleep(_FIRST_LOOK_SECONDS)
+        listing = await _in_thread(look)
+    return listing
+
+
+async def _in_thread(read: Callable[[], _T]) -> _T:
+    """Read off the event loop; what is gone is 404, what is not allowed 403."""
+    try:
+        return await asyncio.to_thread(read)
+    except NotRunning as error:
+        raise _error(web.HTTPConflict, str(error)) from error
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise _error(web.HTTPNotFound, f"no such process: {error}") from error
+    except PermissionError as error:
+        raise _error(web.HTTPForbidden, f"the agent may not look there: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _error(web.HTTPInternalServerError, f"cannot read: {error}") from error
+
+
+def _about(listing: Listing[Process] | Listing[Thread]) -> dict[str, object]:
+    return {
+        "interval_seconds": listing.interval_seconds,
+        "vanished": listing.vanished,
+        "read_cpu_seconds": listing.read_cpu_seconds,
+    }
+
+
+def _pid(request: web.Request) -> int:
+    pid = _number(request, "pid")
+    if not pid:
+        raise _error(web.HTTPBadRequest, "pid is missing: expected the number of a process")
+    return pid
+
+
+def _number(request: web.Request, key: str) -> int | None:
+    text = request.query.get(key, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 20:
+        raise _error(web.HTTPBadRequest, f"{key}={text[:40]!r}: expected a whole number")
+    return int(text)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json")
+
+
+def _error(kind: type[web.HTTPError], message: str) -> web.HTTPError:
+    return kind(body=orjson.dumps({"message": message}), content_type="application/json")
