@@ -6,6 +6,7 @@ Rendering runs in a thread so that a large page does not hold up whoever else sh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 from isal import igzip
@@ -14,10 +15,26 @@ from collector.sampler import Sampler
 from exporters.prometheus.exposition import CONTENT_TYPE, Exposition
 from exporters.prometheus.self_metrics import SelfMetrics
 
-__all__ = ["routes"]
+__all__ = ["page_of", "routes"]
 
 #: Below this a compressed answer saves nothing.
 _COMPRESS_FROM = 1400
+
+
+def page_of(
+    exposition: Exposition,
+    sampler: Sampler,
+    self_metrics: SelfMetrics | None = None,
+    max_age: float = 1.0,
+) -> Callable[[], bytes]:
+    """The whole page as ``GET /metrics`` has it, for whoever sends it elsewhere. To be called in a thread."""
+
+    def page() -> bytes:
+        sampler.sample_if_older(max_age)
+        body = exposition.render()
+        return body if self_metrics is None else body + self_metrics.text()
+
+    return page
 
 
 def routes(

@@ -1,0 +1,1 @@
+"""Series to a remote-write receiver: VictoriaMetrics, Mimir, Thanos, Prometheus itself."""
