@@ -75,6 +75,8 @@ class Nat:
 def read_flows(proc: Path) -> tuple[list[Flow], int]:
     """The host's tracked connections and how many bytes of the table were left unread.
 
+    Those only that tell what sockets do not: translated ones, and all of UDP.
+
     Raises OSError where neither the file nor netlink tells (no conntrack in the kernel, not allowed).
     """
     try:
@@ -90,12 +92,17 @@ def read_flows(proc: Path) -> tuple[list[Flow], int]:
             return parse_file(b"".join(chunks)), left
     except FileNotFoundError:
         request = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
-        return dump(_IPCTNL_MSG_CT_GET, request, parse_flows, _NETFILTER), 0
+        flows = dump(_IPCTNL_MSG_CT_GET, request, parse_flows, _NETFILTER)
+        return [flow for flow in flows if flow.translated or flow.protocol == "udp"], 0
 
 
 def parse_file(data: bytes) -> list[Flow]:
-    """``/proc/net/nf_conntrack``: its TCP and UDP lines."""
-    return [_flow(match) for match in _LINE.findall(data)]
+    """``/proc/net/nf_conntrack``: its UDP lines, and those of translated TCP connections."""
+    return [
+        _flow(match)
+        for match in _LINE.findall(data)
+        if match[0] == b"udp" or match[1:5] != (match[7], match[6], match[9], match[8])
+    ]
 
 
 def _flow(match: tuple[bytes, ...]) -> Flow:

@@ -312,12 +312,12 @@ def _resolved(look: _Look) -> Iterator[tuple[Key, _Seen]]:
 
 
 def _server_end(key: Key, views: Mapping[End, _View]) -> End:
-    """The end that listens; else the one we see nothing of; else the lower port."""
+    """The end that listens; else the one an open socket is at the other end of; else the lower port."""
     first, second = key[1:]
     for one, other in ((first, second), (second, first)):
         if one in views and views[one].serving and not (other in views and views[other].serving):
             return one
-    if len(views) == 1:
+    if len(views) == 1 and next(iter(views.values())).open:
         return second if first in views else first
     return first if first[1] <= second[1] else second
 
