@@ -18,8 +18,8 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file as codec
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader, Mark
+from logdrivers.journals.segments import SegmentJournal, SegmentReader
 from logdrivers.json_file import JsonFileDriver
-from logdrivers.segments import SegmentJournal, SegmentReader
 
 BLOCK_BYTES = 64 * 1024
 NS = 1_795_203_812_003_026_720

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from logdrivers.delivery_state import STATE_FIELDS, STATE_NAME, Counters, DeliveryState, read_counters
 from logdrivers.driver import EMPTY_LINE, Rejected, Sink, SinkDown
-from logdrivers.gaps import lost_by_cause, marker
 from logdrivers.journal import Entry, JournalReader, Position
-from logdrivers.journal_files import journal_directory
-from logdrivers.reader_cursors import DELIVERY, ReaderCursor
+from logdrivers.journals.files import journal_directory
+from logdrivers.journals.gaps import lost_by_cause, marker
+from logdrivers.journals.reader_cursors import DELIVERY, ReaderCursor
 from logdrivers.statefile import StateFile
 
 __all__ = ["STATE_NAME", "Counters", "Delivery", "read_counters"]

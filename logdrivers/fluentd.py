@@ -2,7 +2,7 @@
 
 Lines come from the journal, so starting never waits for the server and the options that size Docker's
 buffers and retries are accepted without effect. Options are ``logdrivers/fluentd_options.py``, sending is
-``logdrivers/fluentd_sink.py``, retrying ``logdrivers/delivery.py``.
+``logdrivers/sinks/fluentd.py``, retrying ``logdrivers/delivery.py``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from logdrivers.fluentd_options import (
     secrets,
     tls,
 )
-from logdrivers.fluentd_sink import READ_SECONDS, WRITE_SECONDS, FluentdSink
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known
+from logdrivers.sinks.fluentd import READ_SECONDS, WRITE_SECONDS, FluentdSink
 from logdrivers.tag import DEFAULT_TAG, render_tag
 
 __all__ = ["FluentdDriver"]

@@ -1,6 +1,6 @@
 """The fluentd driver's options: Docker's in Docker's words, and ours beside them, each to a typed value.
 
-What they do is ``logdrivers/fluentd.py`` and ``logdrivers/fluentd_sink.py``. Secrets may stand in files, which
+What they do is ``logdrivers/fluentd.py`` and ``logdrivers/sinks/fluentd.py``. Secrets may stand in files, which
 are read for each connection; no message says what is in them.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from logdrivers.codecs.forward_handshake import Credentials
 from logdrivers.driver import OptionError
 from logdrivers.options import go_quote, parse_bool, parse_bytes_binary, parse_duration
-from logdrivers.tls import Tls, parse_tls, tls_options
+from logdrivers.sinks.tls import Tls, parse_tls, tls_options
 
 __all__ = [
     "FLUENTD_OPTIONS",

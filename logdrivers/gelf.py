@@ -1,7 +1,7 @@
 """The ``gelf`` log driver: Docker's options, and what of ours is beside them: TLS, HTTP and a rate.
 
 Lines come from the journal, so a sink that is away costs nothing but time. Addresses are
-``logdrivers/gelf_address.py``, sinks ``logdrivers/gelf_sinks.py`` and ``logdrivers/gelf_http.py``.
+``logdrivers/sinks/gelf_address.py``, sinks ``logdrivers/sinks/gelf.py`` and ``logdrivers/sinks/gelf_http.py``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from collections.abc import Mapping
 
 from logdrivers.codecs.gelf import Datagrams, GelfEncoder
-from logdrivers.datagrams import parse_rate
 from logdrivers.driver import Info, OptionError, Sink
-from logdrivers.gelf_address import GelfAddress, parse_address
-from logdrivers.gelf_http import GelfHttpSink, Posting
-from logdrivers.gelf_sinks import GelfTcpSink, GelfUdpSink
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known, go_quote, parse_bool
-from logdrivers.tls import Tls, parse_tls, tls_options
+from logdrivers.sinks.datagrams import parse_rate
+from logdrivers.sinks.gelf import GelfTcpSink, GelfUdpSink
+from logdrivers.sinks.gelf_address import GelfAddress, parse_address
+from logdrivers.sinks.gelf_http import GelfHttpSink, Posting
+from logdrivers.sinks.tls import Tls, parse_tls, tls_options
 
 __all__ = ["GelfDriver"]
 

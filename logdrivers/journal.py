@@ -2,7 +2,7 @@
 
 One interface, several forms. json-file's own files are a journal (the time in each record allows a binary
 search), so with that driver a line is on disk once; every other driver gets framed, checksummed,
-compressed segments (``logdrivers/segments.py``). One process appends; any number read, in any process.
+compressed segments (``logdrivers/journals/segments.py``). One process appends; any number read, in any process.
 
 Exactly once from pipe to disk: the writer passes with each block the source offsets that are covered once
 the block is in (``mark``). After kill -9 at any point, opening the journal again returns the mark that

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from logdrivers.block import Block
 from logdrivers.codecs.journald import JournaldEncoder
-from logdrivers.datagrams import send_waiting
 from logdrivers.driver import Info, OptionError, Sink, SinkDown
 from logdrivers.journal import Journal
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
+from logdrivers.journals.segment_reader import journal_directory, segment_numbers
 from logdrivers.options import check_known
-from logdrivers.segment_reader import journal_directory, segment_numbers
+from logdrivers.sinks.datagrams import send_waiting
 
 __all__ = ["JOURNALD_SOCKET", "JournaldDriver", "JournaldSink"]
 

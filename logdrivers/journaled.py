@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from logdrivers.attributes import check_attributes
 from logdrivers.driver import Info
 from logdrivers.journal import Journal, JournalReader
-from logdrivers.journal_files import journal_directory
+from logdrivers.journals.files import journal_directory
+from logdrivers.journals.reader_cursors import DELIVERY, register_reader
+from logdrivers.journals.segments import (
+    SEGMENT_OPTIONS,
+    SegmentJournal,
+    SegmentReader,
+    parse_budget,
+    parse_keep,
+)
 from logdrivers.options import EXTRA_OPTIONS
-from logdrivers.reader_cursors import DELIVERY, register_reader
-from logdrivers.segments import SEGMENT_OPTIONS, SegmentJournal, SegmentReader, parse_budget, parse_keep
 
 __all__ = ["JOURNALED_OPTIONS", "JournaledDriver"]
 

@@ -1,7 +1,7 @@
 """The json-file driver: Docker's own files, which are the journal as well.
 
 ``<id>-json.log`` and its older generations are byte for byte what Docker Engine leaves. How files are rotated
-and resumed is ``logdrivers/rotated_journal.py``, the record format ``codecs/json_file.py``.
+and resumed is ``logdrivers/journals/rotated_journal.py``, the record format ``codecs/json_file.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 from logdrivers.attributes import check_attributes, tagged_attributes
 from logdrivers.codecs.json_file import Encoder
 from logdrivers.driver import Info, OptionError
-from logdrivers.json_file_records import JsonFileRecords
+from logdrivers.journals.json_file_records import JsonFileRecords
+from logdrivers.journals.rotated_journal import RotatedJournal, Rotation
+from logdrivers.journals.rotated_reader import RotatedReader
 from logdrivers.options import (
     EXTRA_OPTIONS,
     check_known,
@@ -20,8 +22,6 @@ from logdrivers.options import (
     parse_bytes_decimal,
     parse_int,
 )
-from logdrivers.rotated_journal import RotatedJournal, Rotation
-from logdrivers.rotated_reader import RotatedReader
 
 __all__ = ["JsonFileDriver", "log_path", "parse_rotation"]
 

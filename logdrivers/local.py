@@ -1,7 +1,7 @@
 """The ``local`` driver: Docker's compact files, rotated and compressed by default, which are the journal as well.
 
 ``local-logs/container.log`` and its older generations are byte for byte what Docker Engine leaves. How files
-are rotated and resumed is ``logdrivers/rotated_journal.py``, the record format ``codecs/local.py``.
+are rotated and resumed is ``logdrivers/journals/rotated_journal.py``, the record format ``codecs/local.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from logdrivers.attributes import check_attributes, tagged_attributes
 from logdrivers.codecs.local import LocalEncoder, LocalRecords
 from logdrivers.driver import Info, OptionError
+from logdrivers.journals.rotated_journal import RotatedJournal, Rotation
+from logdrivers.journals.rotated_reader import RotatedReader
 from logdrivers.options import (
     EXTRA_OPTIONS,
     check_known,
@@ -19,8 +21,6 @@ from logdrivers.options import (
     parse_bytes_decimal,
     parse_int,
 )
-from logdrivers.rotated_journal import RotatedJournal, Rotation
-from logdrivers.rotated_reader import RotatedReader
 
 __all__ = ["LocalDriver", "local_log_path", "local_reader", "parse_local_rotation"]
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: What happens to a container's bytes before they become lines, whichever driver it has: parsed, with the
-#: container's labels, by ``logdrivers/source_options.py``.
+#: container's labels, by ``logdrivers/source/options.py``.
 SOURCE_OPTIONS = frozenset(
     {
         "max-line-size",

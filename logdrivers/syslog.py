@@ -10,14 +10,14 @@ import os
 from collections.abc import Mapping
 
 from logdrivers.codecs.syslog import FACILITIES, FORMATS, SyslogEncoder
-from logdrivers.datagrams import Pace, parse_rate
 from logdrivers.driver import Info, OptionError, Sink
 from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.options import check_known, parse_int
-from logdrivers.syslog_address import SyslogAddress, parse_address
-from logdrivers.syslog_sinks import SyslogDatagramSink, SyslogStreamSink
+from logdrivers.sinks.datagrams import Pace, parse_rate
+from logdrivers.sinks.syslog import SyslogDatagramSink, SyslogStreamSink
+from logdrivers.sinks.syslog_address import SyslogAddress, parse_address
+from logdrivers.sinks.tls import Tls, tls_options
 from logdrivers.tag import DEFAULT_TAG, render_tag
-from logdrivers.tls import Tls, tls_options
 
 __all__ = ["SyslogDriver"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from logdrivers import json_file, registry
 from logdrivers.driver import Driver, Info, OptionError
 from logdrivers.journal import JournalReader
-from logdrivers.source_options import parse_source
+from logdrivers.source.options import parse_source
 from runtime.config import LogConfig
 from runtime.errors import BadRequest, NotImplementedYet, ServerError
 from runtime.options import EngineOptions

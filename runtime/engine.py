@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from logdrivers.journal_budget import JournalBudget
+from logdrivers.journals.budget import JournalBudget
 from runtime.adoption import adopt_all
 from runtime.block_accounting import count_block_io
 from runtime.config import ContainerConfig, FieldError

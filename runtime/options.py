@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from logdrivers.journal_budget import DEFAULT_MAX_BYTES
+from logdrivers.journals.budget import DEFAULT_MAX_BYTES
 from runtime.stats import StatsSource
 
 __all__ = ["EngineOptions"]

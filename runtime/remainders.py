@@ -20,10 +20,10 @@ import orjson
 
 from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import Info, OptionError
-from logdrivers.rate_limit import RemovedDrops
-from logdrivers.reader_cursors import DELIVERY, cursors, remove_cursor
+from logdrivers.journals.reader_cursors import DELIVERY, cursors, remove_cursor
+from logdrivers.journals.segment_reader import journal_directory
 from logdrivers.registry import get
-from logdrivers.segment_reader import journal_directory
+from logdrivers.source.rate_limit import RemovedDrops
 from logdrivers.statefile import StateFile, read_state
 
 __all__ = ["DROPPED_NAME", "RATE_LIMITED_NAME", "Remainders", "dropped_lines", "has_journal", "held_lines"]

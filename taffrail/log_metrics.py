@@ -23,9 +23,9 @@ from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.plugin.removal import BUDGET, removed_lines
-from logdrivers.rate_limit import CAUSE as RATE_LIMIT
-from logdrivers.rate_limit import RemovedDrops, with_dropped
 from logdrivers.registry import get, names
+from logdrivers.source.rate_limit import CAUSE as RATE_LIMIT
+from logdrivers.source.rate_limit import RemovedDrops, with_dropped
 from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
 from runtime.shim.gap import read_gaps
 

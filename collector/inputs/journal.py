@@ -18,9 +18,9 @@ from collector.inputs.json_file import TailCounters
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs.json_file import Encoder
-from logdrivers.gaps import lost_by_cause, marker
 from logdrivers.journal import Entry, JournalReader, Position
-from logdrivers.reader_cursors import COLLECTOR, ReaderCursor
+from logdrivers.journals.gaps import lost_by_cause, marker
+from logdrivers.journals.reader_cursors import COLLECTOR, ReaderCursor
 
 __all__ = ["JournalTail"]
 

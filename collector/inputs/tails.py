@@ -30,8 +30,8 @@ from collector.inputs.json_file import JsonFileTail, TailCounters
 from collector.inputs.own_addresses import sends_to
 from collector.sink import Source
 from logdrivers.journal import JournalReader
+from logdrivers.journals.segment_reader import SegmentReader, journal_directory
 from logdrivers.local import local_log_path, local_reader
-from logdrivers.segment_reader import SegmentReader, journal_directory
 
 __all__ = ["Registry", "Tail", "TailStatus", "Tails"]
 

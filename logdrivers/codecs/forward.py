@@ -1,7 +1,7 @@
 """Blocks to Fluentd's Forward protocol v1: what Docker's fluentd driver sends, and packed chunks beside it.
 
 Format: the Forward Protocol Specification v1 of the Fluentd project. The other direction is
-``logdrivers/codecs/forward_decode.py``; connections and acknowledgement deadlines are ``logdrivers/fluentd_sink.py``.
+``logdrivers/codecs/forward_decode.py``; connections and acknowledgement deadlines are ``logdrivers/sinks/fluentd.py``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Both prove that they know the shared key, and a client, if the server wants users, a password; neither goes over
 the wire. Format: the Forward Protocol Specification v1 of the Fluentd project. Who waits for which message, and
-for how long, is ``logdrivers/fluentd_sink.py`` and ``collector/inputs/forward.py``.
+for how long, is ``logdrivers/sinks/fluentd.py`` and ``collector/inputs/forward.py``.
 """
 
 from __future__ import annotations

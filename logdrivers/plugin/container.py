@@ -23,9 +23,9 @@ from logdrivers.plugin.intake import Intake
 from logdrivers.plugin.record import ContainerRecord
 from logdrivers.plugin.requests import Wanted
 from logdrivers.plugin.source_intake import SourceFiles, SourceIntake
-from logdrivers.rate_limit import SOURCE_STATE_NAME
 from logdrivers.registry import get
-from logdrivers.source_options import SourceOptions, parse_source
+from logdrivers.source.options import SourceOptions, parse_source
+from logdrivers.source.rate_limit import SOURCE_STATE_NAME
 
 __all__ = ["REMOVED_MARK", "PluginContainer"]
 

@@ -18,7 +18,7 @@ from logdrivers.block import Block
 from logdrivers.journal import Entry, Journal, Mark, Position
 from logdrivers.plugin.blocks import BlockMaker
 from logdrivers.plugin.frames import MAX_FRAME, FrameError, Frames, decode
-from logdrivers.spool import Spool, set_pipe_size
+from logdrivers.source.spool import Spool, set_pipe_size
 from logdrivers.statefile import StateFile
 
 __all__ = ["Intake"]

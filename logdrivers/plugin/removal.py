@@ -19,7 +19,7 @@ import orjson
 
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.plugin.container import REMOVED_MARK, PluginContainer
-from logdrivers.rate_limit import with_dropped
+from logdrivers.source.rate_limit import with_dropped
 
 __all__ = ["BUDGET", "DEFAULT_MAX_BYTES", "Removals", "RemovedLines", "removed_lines"]
 

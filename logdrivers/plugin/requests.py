@@ -16,7 +16,7 @@ import orjson
 from logdrivers.codecs.json_file import parse_time
 from logdrivers.driver import Info, OptionError
 from logdrivers.registry import get, names
-from logdrivers.source_options import parse_source
+from logdrivers.source.options import parse_source
 
 __all__ = ["SINK_OPTION", "ReadConfig", "RequestError", "Wanted", "parse_body", "parse_info"]
 

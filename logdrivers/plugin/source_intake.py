@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from logdrivers.block import Stream
-from logdrivers.copier import Copier
 from logdrivers.journal import Entry, Journal
-from logdrivers.ledger import Ledger
 from logdrivers.plugin.blocks import BlockMaker
 from logdrivers.plugin.frames import Frames
 from logdrivers.plugin.intake import Intake
-from logdrivers.rate_limit import DropCounter
-from logdrivers.source_options import SourceOptions
-from logdrivers.spool import Spool
+from logdrivers.source.copier import Copier
+from logdrivers.source.ledger import Ledger
+from logdrivers.source.options import SourceOptions
+from logdrivers.source.rate_limit import DropCounter
+from logdrivers.source.spool import Spool
 from logdrivers.statefile import StateFile
 
 __all__ = ["SourceFiles", "SourceIntake"]

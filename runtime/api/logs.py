@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from logdrivers.journal import JournalReader, Position
-from logdrivers.journal_files import journal_directory
+from logdrivers.journals.files import journal_directory
 from logdrivers.local import local_log_path
 from runtime.api.hijack import MULTIPLEXED, RAW
 from runtime.api.routing import Call, Routes

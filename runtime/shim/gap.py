@@ -15,7 +15,7 @@ from pathlib import Path
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.driver import Info
 from logdrivers.registry import get
-from logdrivers.spool import Spool
+from logdrivers.source.spool import Spool
 from logdrivers.statefile import StateFile, read_state
 from runtime.shim import streams
 from runtime.shim.exit_status import write_json

@@ -20,7 +20,7 @@ MODULES = (
     "isal.isal_zlib",
     "logdrivers.registry",
     "logdrivers.delivery",
-    "logdrivers.segments",
+    "logdrivers.journals.segments",
     "logdrivers.json_file",
     "logdrivers.local",
     "logdrivers.gelf",

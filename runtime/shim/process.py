@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from logdrivers.block import Stream
-from logdrivers.copier import Copier
 from logdrivers.driver import OptionError
-from logdrivers.ledger import Ledger
-from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get as get_driver
-from logdrivers.source_options import parse_source
-from logdrivers.spool import Spool
+from logdrivers.source.copier import Copier
+from logdrivers.source.ledger import Ledger
+from logdrivers.source.options import parse_source
+from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
+from logdrivers.source.spool import Spool
 from runtime.shim import streams
 from runtime.shim.container_process import ContainerProcess, StartFailed, StartInterrupted
 from runtime.shim.control import Attached, Connection, ControlServer, StdinWriter

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from logdrivers.block import Stream
-from logdrivers.copier import Copier
+from logdrivers.source.copier import Copier
 from runtime.shim import streams
 from runtime.shim.linux import trim_heap
 from runtime.shim.reactor import READ, Reactor

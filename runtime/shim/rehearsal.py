@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from logdrivers.block import Stream
-from logdrivers.copier import Copier
 from logdrivers.driver import Info
-from logdrivers.ledger import Ledger
-from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get
-from logdrivers.source_options import parse_source
-from logdrivers.spool import Spool
+from logdrivers.source.copier import Copier
+from logdrivers.source.ledger import Ledger
+from logdrivers.source.options import parse_source
+from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
+from logdrivers.source.spool import Spool
 from runtime.shim import streams
 from runtime.shim.control import ControlServer
 from runtime.shim.delivery import ShimDelivery

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from logdrivers.spool import set_pipe_size
+from logdrivers.source.spool import set_pipe_size
 from runtime.shim.spec import ShimSpec
 
 __all__ = [

@@ -13,9 +13,9 @@ from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
 from logdrivers.journal import Journal, JournalReader, Mark, Position
 from logdrivers.journald import JournaldDriver
+from logdrivers.journals.segments import SegmentJournal, SegmentReader
 from logdrivers.json_file import JsonFileDriver
 from logdrivers.local import LocalDriver
-from logdrivers.segments import SegmentJournal, SegmentReader
 from logdrivers.syslog import SyslogDriver
 
 NS = 1_795_203_812_000_000_000

@@ -12,9 +12,9 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME, Counters, Delivery, read_counters
 from logdrivers.driver import Rejected, SinkDown
 from logdrivers.journal import Batch, Entry, Mark, Position
-from logdrivers.reader_cursors import DELIVERY, ReaderCursor, cursors
-from logdrivers.retention import trim_host
-from logdrivers.segments import SegmentJournal, SegmentReader
+from logdrivers.journals.reader_cursors import DELIVERY, ReaderCursor, cursors
+from logdrivers.journals.retention import trim_host
+from logdrivers.journals.segments import SegmentJournal, SegmentReader
 
 
 class MemoryJournal:

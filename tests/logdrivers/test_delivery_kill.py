@@ -14,8 +14,8 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME, Delivery, read_counters
 from logdrivers.driver import SinkDown
 from logdrivers.journal import Entry, Mark
-from logdrivers.reader_cursors import DELIVERY, cursors, register_reader
-from logdrivers.segments import SegmentJournal, SegmentReader
+from logdrivers.journals.reader_cursors import DELIVERY, cursors, register_reader
+from logdrivers.journals.segments import SegmentJournal, SegmentReader
 
 BUDGET = 256 << 10
 LINES = 20

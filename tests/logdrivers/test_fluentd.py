@@ -18,11 +18,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from logdrivers import fluentd_sink
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs.forward import ack
 from logdrivers.driver import Info, Sink, SinkDown
 from logdrivers.fluentd import FluentdDriver
+from logdrivers.sinks import fluentd as fluentd_sink
 
 
 def sink(address: str, **options: str) -> Sink:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from logdrivers import dial, gelf_sinks
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
 from logdrivers.gelf import GelfDriver
-from logdrivers.gelf_address import parse_address
+from logdrivers.sinks import dial
+from logdrivers.sinks import gelf as gelf_sinks
+from logdrivers.sinks.gelf_address import parse_address
 
 UDP = {"gelf-address": "udp://127.0.0.1:1"}
 TCP = {"gelf-address": "tcp://127.0.0.1:1"}

@@ -16,10 +16,10 @@ import pytest
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file as codec
 from logdrivers.driver import Info, OptionError
-from logdrivers.generations import IndexWriter, Sample
 from logdrivers.journal import Mark, Position
+from logdrivers.journals.generations import IndexWriter, Sample
+from logdrivers.journals.rotated_journal import RotatedJournal
 from logdrivers.json_file import JsonFileDriver, log_path
-from logdrivers.rotated_journal import RotatedJournal
 
 NS = 1_795_203_812_003_026_720
 DRIVER = JsonFileDriver()

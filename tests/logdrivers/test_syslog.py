@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from logdrivers import syslog_sinks
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs.syslog import FORMATS
 from logdrivers.codecs.syslog_decode import FrameReader, decode
 from logdrivers.driver import Info, OptionError, Rejected, Sink, SinkDown
+from logdrivers.sinks import syslog as syslog_sinks
 from logdrivers.syslog import SyslogDriver
 
 NS = 1_795_203_851_793_023_000

@@ -16,7 +16,7 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME
 from logdrivers.driver import Info
 from logdrivers.journal import Mark, Position
-from logdrivers.reader_cursors import COLLECTOR, DELIVERY, ReaderCursor, cursors
+from logdrivers.journals.reader_cursors import COLLECTOR, DELIVERY, ReaderCursor, cursors
 from logdrivers.registry import get
 from runtime import remainders as module
 from runtime.remainders import Remainders, has_journal, held_lines

@@ -7,8 +7,8 @@ from collector.discovery.registry import Containers
 from logdrivers.block import Stream
 from logdrivers.delivery import STATE_NAME, Delivery
 from logdrivers.driver import Info
-from logdrivers.rate_limit import SOURCE_STATE_NAME, DropCounter
 from logdrivers.registry import get
+from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
 from runtime.remainders import Remainders
 from runtime.shim.gap import mark_gap_in_journal
 from taffrail.log_metrics import delivery_metrics, gap_metrics, remainder_metrics

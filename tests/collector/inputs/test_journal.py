@@ -16,8 +16,8 @@ from collector.sink import Source
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs.json_file import Encoder, decode
 from logdrivers.journal import Mark
-from logdrivers.reader_cursors import COLLECTOR, cursors
-from logdrivers.segments import SegmentJournal, SegmentReader
+from logdrivers.journals.reader_cursors import COLLECTOR, cursors
+from logdrivers.journals.segments import SegmentJournal, SegmentReader
 
 SOURCE = Source("c" * 64, "web", "busybox", "host", "journal")
 T0 = 1_795_203_812_000_000_000

@@ -27,8 +27,8 @@ from logdrivers.codecs.local import LocalEncoder, LocalRecords
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.driver import Info
 from logdrivers.journal import Mark
+from logdrivers.journals.segment_format import SegmentHeader, block_of, encode_frame, frames
 from logdrivers.plugin import frames as plugin_frames
-from logdrivers.segment_format import SegmentHeader, block_of, encode_frame, frames
 
 INFO = Info("c" * 64, "/web", "sha256:1", "img", ("run",), 0, Path("/nowhere"))
 TIMES = st.integers(0, 2**62)

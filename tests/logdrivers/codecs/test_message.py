@@ -19,11 +19,11 @@ from logdrivers.codecs.local import LocalEncoder, LocalRecords
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.driver import Info
 from logdrivers.journal import Mark
+from logdrivers.journals.segment_format import block_of, encode_frame, frames
 from logdrivers.none import NoneDriver
 from logdrivers.plugin.frames import decode as decode_frames
 from logdrivers.plugin.reading import _frames as plugin_frames
 from logdrivers.plugin.requests import ReadConfig
-from logdrivers.segment_format import block_of, encode_frame, frames
 
 NS = 1_700_000_000_123_456_789
 TEXT = b'Traceback "x" \\ <y>:\n  File\t1, \x7f\n\nValueError: \xc3\xa9 #012\n'

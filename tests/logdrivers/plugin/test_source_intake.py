@@ -16,9 +16,9 @@ from logdrivers.codecs import json_file
 from logdrivers.driver import Info
 from logdrivers.plugin.frames import encode
 from logdrivers.plugin.source_intake import SourceFiles, SourceIntake
-from logdrivers.rate_limit import SOURCE_STATE_NAME, Dropped, read_dropped
 from logdrivers.registry import get
-from logdrivers.source_options import parse_source
+from logdrivers.source.options import parse_source
+from logdrivers.source.rate_limit import SOURCE_STATE_NAME, Dropped, read_dropped
 from logdrivers.statefile import StateFile
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR

@@ -18,8 +18,8 @@ import pytest
 from logdrivers.codecs.json_file import parse_time
 from logdrivers.delivery import STATE_NAME, read_counters
 from logdrivers.driver import Info
-from logdrivers.rate_limit import read_dropped
 from logdrivers.registry import get
+from logdrivers.source.rate_limit import read_dropped
 
 LONG = 40_000
 SCRIPT = rf"""

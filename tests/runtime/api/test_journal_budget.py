@@ -10,8 +10,8 @@ import pytest
 from engine_process import IMAGE, EngineProcess, running_engine, until
 
 from logdrivers.delivery import Counters, read_counters
-from logdrivers.journal_files import journal_directory
-from logdrivers.retention import journal_bytes
+from logdrivers.journals.files import journal_directory
+from logdrivers.journals.retention import journal_bytes
 
 LIMIT = 3 << 20
 

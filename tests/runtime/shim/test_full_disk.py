@@ -14,8 +14,8 @@ import pytest
 from logdrivers.block import Encoding
 from logdrivers.codecs.json_file import decode
 from logdrivers.delivery import STATE_NAME, read_counters
+from logdrivers.journals.segments import SegmentJournal
 from logdrivers.registry import get
-from logdrivers.segments import SegmentJournal
 from runtime.shim.shims import StartError
 
 #: Every driver with files of its own kind, its sink away.

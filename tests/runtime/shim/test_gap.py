@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from logdrivers.driver import Info
-from logdrivers.spool import Spool
+from logdrivers.source.spool import Spool
 from runtime.shim import streams
 from runtime.shim.exit_status import Init
 from runtime.shim.gap import (

@@ -11,7 +11,7 @@ import signal
 
 import pytest
 
-from logdrivers.rate_limit import read_dropped
+from logdrivers.source.rate_limit import read_dropped
 
 MARKER = re.compile(r"taffrail: (\d+) lines \((\d+) bytes\) dropped: over rate-limit \d+ bytes/s\n")
 LINES = 60_000
