@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import re
-import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from functools import partial
 
 from logdrivers.driver import OptionError, SinkDown
 from logdrivers.options import go_quote
+from logdrivers.sinks.dial import writable
 
 __all__ = ["DEFAULT_RATE", "Pace", "parse_rate", "send_waiting"]
 
@@ -82,5 +82,5 @@ def send_waiting(
             return
         except BlockingIOError:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select((), (sock,), (), left)[1]:
+            if left <= 0 or not writable(sock, left):
                 raise SinkDown(f"no datagram taken for {receiver} in {timeout_seconds:g} s") from None

@@ -18,7 +18,7 @@ from typing import Any
 
 from logdrivers.driver import SinkDown
 
-__all__ = ["Dialer", "Resolver", "dial_unix", "peer_closed", "write"]
+__all__ = ["Dialer", "Resolver", "dial_unix", "peer_closed", "readable", "writable", "write"]
 
 _PIECE = 256 << 10
 
@@ -139,10 +139,20 @@ def peer_closed(sock: socket.socket) -> bool:
     return bool(_events(sock) & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
 
 
-def _events(sock: socket.socket) -> int:
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return next((events for _, events in poll.poll(0)), 0)
+def readable(sock: socket.socket, seconds: float) -> bool:
+    """Whether there is something to read, an end or an error included, within so many seconds."""
+    return bool(_events(sock, select.POLLIN, seconds))
+
+
+def writable(sock: socket.socket, seconds: float) -> bool:
+    """Whether the socket takes something, or says why it will not, within so many seconds."""
+    return bool(_events(sock, select.POLLOUT, seconds))
+
+
+def _events(sock: socket.socket, wanted: int = select.POLLRDHUP, seconds: float = 0.0) -> int:
+    poll = select.poll()  # select itself refuses descriptors above 1023, which an engine may well have
+    poll.register(sock, wanted)
+    return next((events for _, events in poll.poll(seconds * 1000)), 0)
 
 
 def write(sock: socket.socket, data: bytes | Iterable[bytes], timeout_seconds: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import itertools
 import os
-import select
 import socket
 import ssl
 import struct
@@ -25,7 +24,7 @@ from logdrivers.codecs.forward_decode import DecodeError, ForwardDecoder, Handsh
 from logdrivers.codecs.forward_handshake import Client, HandshakeError
 from logdrivers.driver import OptionError, SinkDown
 from logdrivers.fluentd_options import FluentdAddress, SecretSource
-from logdrivers.sinks.dial import write
+from logdrivers.sinks.dial import readable, write
 from logdrivers.sinks.stream_sink import StreamSink
 from logdrivers.sinks.tls import Tls
 
@@ -227,7 +226,7 @@ class FluentdSink(StreamSink):
     def _listen(self, sock: socket.socket, wait_seconds: float) -> None:
         """Hear what the server says first: nothing, or that it wants a key, or over TLS ours is no certificate."""
         deadline = time.monotonic() + wait_seconds
-        while (left := deadline - time.monotonic()) > 0 and select.select((sock,), (), (), left)[0]:
+        while (left := deadline - time.monotonic()) > 0 and readable(sock, left):
             word = _received(sock)
             if word == b"":
                 raise SinkDown(f"{self._name} closed the connection before anything was sent")

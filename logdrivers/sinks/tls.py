@@ -6,7 +6,6 @@ speaks over what ``secure`` returns.
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from logdrivers.driver import OptionError, SinkDown
 from logdrivers.options import parse_bool
+from logdrivers.sinks.dial import readable
 
 __all__ = ["Tls", "parse_tls", "secure", "take_in", "tls_options"]
 
@@ -125,7 +125,7 @@ def _await_objection(sock: ssl.SSLSocket) -> None:
 
     It answers at once all the same, with tickets or with an alert: what was sent before that would be lost.
     """
-    if sock.version() == "TLSv1.3" and select.select((sock,), (), (), _OBJECTION_SECONDS)[0]:
+    if sock.version() == "TLSv1.3" and readable(sock, _OBJECTION_SECONDS):
         timeout = sock.gettimeout()
         sock.setblocking(False)
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from logdrivers.driver import Driver, Info, Sink, SinkDown
 from logdrivers.fluentd import FluentdDriver
 from logdrivers.gelf import GelfDriver
 from logdrivers.sinks import dial
-from logdrivers.sinks.dial import Dialer
+from logdrivers.sinks.dial import Dialer, readable, writable
 from logdrivers.syslog import SyslogDriver
 
 
@@ -230,3 +232,19 @@ def check_follows(
     out.send([line])
     assert b"line" in takes[1]()
     out.close()
+
+
+def test_a_process_with_thousands_of_descriptors_waits_for_its_sockets():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    here, there = socket.socketpair()
+    high = socket.socket(fileno=fcntl.fcntl(here.fileno(), fcntl.F_DUPFD_CLOEXEC, 3000))
+    try:
+        assert writable(high, 1.0)
+        assert not readable(high, 0.0)
+        there.send(b"x")
+        assert readable(high, 1.0)
+    finally:
+        for sock in (here, there, high):
+            sock.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
