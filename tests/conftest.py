@@ -27,6 +27,7 @@ docker_engine = _load("docker_engine").docker_engine
 fluent_logger = _load("fluent_logger_node").fluent_logger
 _load("line_receiver")
 _load("faulty_sink")
+_load("prometheus_server")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -151,6 +152,19 @@ def taffrail() -> Iterator[Running]:
     running = Running()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def make_taffrail() -> Iterator[Callable[[], Running]]:
+    """Makes as many as a module's fixtures need, not yet started; they are closed after the module's last test."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Running:
+            running = Running()
+            stack.callback(running.close)
+            return running
+
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -1,72 +1,18 @@
 """A real Prometheus scrapes the agent: the dashboard's every query has data, the rules evaluate, numbers are right."""
 
-import json
 import os
 import re
-import socket
-import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_server import Prometheus
 
 from dashboards.grafana.docker_and_system import DASHBOARD, FILE
 
 RULES = FILE.parent.parent / "alerts" / "containers.yml"
 #: Panels that have nothing to show until something bad happens.
 QUIET = {"Out-of-memory kills, 1 h"}
-
-
-class Prometheus:
-    """A server on a free port that scrapes one target every second."""
-
-    def __init__(self, directory: Path, target: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "taffrail", "static_configs": [{"targets": [target]}]}],
-        }
-        (directory / "prometheus.yml").write_text(json.dumps(config))
-        with (directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    "prometheus",
-                    f"--config.file={directory}/prometheus.yml",
-                    f"--storage.tsdb.path={directory}/data",
-                    f"--web.listen-address=127.0.0.1:{self.port}",
-                ],
-                stdout=log,
-                stderr=log,
-            )
-
-    def get(self, path: str, **query: str) -> dict:
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code == 503:  # it listens before it is ready
-                    return {"result": [], "groups": []}
-                raise AssertionError(f"{query}: {error.read().decode()}") from None
-        except OSError:
-            return {"result": [], "groups": []}
-
-    def query(self, expr: str) -> list[dict]:
-        return self.get("query", query=expr)["result"]
-
-    def value(self, expr: str) -> float:
-        (series,) = self.query(expr)
-        return float(series["value"][1])
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
 
 
 def cpu_seconds(pid: str) -> float:
@@ -86,7 +32,7 @@ def prometheus(taffrail, image: str, tmp_path: Path, eventually: Callable[..., N
         "run", "-d", "--name", "burner", "--cpus", "0.1", "-l", "env=prod", image, "sh", "-c", burner
     )
     taffrail.docker("run", "-d", "--name", "writer", "-m", "64m", "-l", "env=test", image, "sh", "-c", writer)
-    server = Prometheus(tmp_path, taffrail.address("http"))
+    server = Prometheus(tmp_path, taffrail.address("http"), [RULES])
     try:
         yield server
     finally:
