@@ -11,6 +11,35 @@ from collector.container import Container
 __all__ = ["DEFAULT_LABELS", "LabelRules", "escape", "render"]
 
 _NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_IDENTITY = frozenset({"id", "name", "image"})
+#: Names an alias cannot have: the container's own, those some series carry beside, and Prometheus' own.
+_TAKEN = _IDENTITY | {
+    *(
+        "cpu",
+        "device",
+        "engine",
+        "failure_type",
+        "instance",
+        "interface",
+        "job",
+        "log_driver",
+        "major",
+        "minor",
+    ),
+    *(
+        "network_mode",
+        "node",
+        "operation",
+        "pagesize",
+        "scope",
+        "state",
+        "tcp_state",
+        "type",
+        "udp_state",
+        "ulimit",
+    ),
+}
 
 #: Container labels that become series labels unless configured otherwise: a label of every container on
 #: every series costs memory wherever it is stored, and values may be secret.
@@ -45,6 +74,18 @@ class LabelRules:
     #: Further labels: series label to ``id``, ``name``, ``image``, or ``label:<key>`` of the container.
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, source in self.aliases.items():
+            if not _NAME.fullmatch(name) or name.startswith(("__", "container_label_")) or name in _TAKEN:
+                raise ValueError(
+                    f"label alias {name}={source}: expected letters, digits and _, not __ or container_label_ in front,"
+                    f" none of {', '.join(sorted(_TAKEN))}"
+                )
+            if source not in _IDENTITY and not (source.startswith("label:") and len(source) > 6):
+                raise ValueError(
+                    f"label alias {name}={source}: expected id, name, image or label:KEY instead of {source!r}"
+                )
+
     def of(self, container: Container) -> str:
         """The rendered labels every series of the container begins with."""
         identity = {
@@ -61,6 +102,6 @@ class LabelRules:
             value = (
                 container.labels.get(source[6:], "") if source.startswith("label:") else identity.get(source)
             )
-            if value and name not in identity:
+            if value:
                 labels[name] = value
         return render(labels | identity)

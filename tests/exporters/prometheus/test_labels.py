@@ -41,9 +41,26 @@ def test_only_allowed_labels() -> None:
         ({"container": "name"}, 'container="web"'),
         ({"pod": "label:c"}, 'pod="3"'),
         ({"pod": "label:absent"}, ""),
-        ({"name": "image"}, ""),  # may not take the place of another label
     ],
 )
 def test_aliases(aliases: dict[str, str], found: str) -> None:
     plain = LabelRules(()).of(WEB)
     assert LabelRules((), aliases=aliases).of(WEB) == (f"{found},{plain}" if found else plain)
+
+
+@pytest.mark.parametrize(
+    "aliases",
+    [
+        {"name": "image"},
+        {"interface": "name"},
+        {"a-b": "name"},
+        {"__x": "id"},
+        {"container_label_c": "id"},
+        {"pod": "project"},
+        {"pod": "label:"},
+    ],
+)
+def test_an_alias_that_cannot_be_is_refused(aliases: dict[str, str]) -> None:
+    (name,) = aliases
+    with pytest.raises(ValueError, match=rf"label alias {name}=.*: expected "):
+        LabelRules(aliases=aliases)
