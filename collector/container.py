@@ -16,8 +16,8 @@ __all__ = ["Container", "LogSource"]
 class LogSource:
     """How the container's engine keeps its log."""
 
-    driver: str = ""  #: ``json-file``, ``gelf``, … ("" where the engine does not say)
-    path: str = ""  #: json-file's current file, "" for drivers without one
+    driver: str = ""  #: ``json-file``, ``gelf``, ``k8s-file``, ``cri``, … ("" where the engine does not say)
+    path: str = ""  #: the current file of json-file, k8s-file or cri, "" for drivers without one
     directory: str = ""  #: our engine only: the journal's directory
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -30,7 +30,7 @@ class Container:
     name: str  #: without the leading ``/``
     image: str = ""  #: as the user typed it
     image_id: str = ""
-    engine: str = ""  #: ``taffrail``, ``docker``, ``podman``; "" for a bare cgroup
+    engine: str = ""  #: ``taffrail``, ``docker``, ``podman``, ``containerd``, ``cri-o``; "" for a bare cgroup
     state: str = "running"  #: Docker's words: created running paused restarting exited dead
     pid: int = 0  #: of the init process in the host's namespace; 0 when not running
     cgroup: str = ""  #: path of the cgroup below its hierarchy's root, ``/docker/<id>``; cAdvisor's ``id``
@@ -46,3 +46,8 @@ class Container:
     networks: tuple[str, ...] = ()
     memory_limit_bytes: int = 0  #: 0 = unlimited
     log: LogSource = field(default_factory=LogSource)
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a cgroup that no engine made: a service, a slice, a pod; ``id`` is its path."""
+        return self.id.startswith("/")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from collector.bare_targets import BareTargets
 from collector.cgroup.layout import Layout
 from collector.cgroup.reader import CgroupReader
 from collector.container import Container
@@ -63,6 +64,7 @@ class Sampler:
         roots: Roots | None = None,
         interval: float = 1.0,
         history_points: int = 600,
+        bare_every: int = 10,
     ) -> None:
         """Raises OSError or ValueError where procfs or the cgroups cannot be read at all."""
         self.roots = roots or Roots()
@@ -87,8 +89,9 @@ class Sampler:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: dict[int, str] = {}
         self._containers = containers
-        self._unsubscribe = containers.subscribe(self._changed)
-        for container in containers.all():
+        self._bare = BareTargets(self._layout, self.roots, bare_every)
+        self._unsubscribe = containers.subscribe(self._changed, cgroups=True)
+        for container in (*containers.all(), *containers.cgroups()):
             self._changed("added", container)
 
     # --- reading -------------------------------------------------------------------------------------
@@ -108,6 +111,8 @@ class Sampler:
                 self._note_failures(container_id, target.read(now_ns, cpu.total_seconds, links))
                 if target.gone:
                     self._end(container_id)
+            for path, sample in self._bare.read(now_ns, cpu.total_seconds):
+                self._note_failures(path, sample)
             self._newest_ns = now_ns
             self.passes += 1
             self.pass_seconds += time.thread_time() - started
@@ -137,9 +142,17 @@ class Sampler:
         """The running containers as they are opened, by id: what slower readers go through."""
         return dict(self._targets)
 
+    def rings(self) -> list[tuple[str, Container | None, History, int]]:
+        """The host's ring and every container's, of ended ones too: id, container, ring, memory limit (0: none)."""
+        found: list[tuple[str, Container | None, History, int]] = [(HOST, None, self._host.history, 0)]
+        for container_id, target in (*tuple(self._ended.items()), *tuple(self._targets.items())):
+            memory = target.latest.memory if target.latest else None
+            found.append((container_id, target.container, target.history, (memory and memory.limit_bytes) or 0))
+        return found
+
     def stats(self, container_id: str) -> Stats:
         """``docker stats``' row; all zero where the container does not run or was not sampled yet."""
-        target = self._targets.get(container_id) or (self._host if container_id == HOST else None)
+        target = self._target(container_id) if container_id not in self._ended else None
         if target is None or target.latest is None:
             return Stats()
         memory = self.machine.memory.total_bytes
@@ -181,6 +194,7 @@ class Sampler:
                 target.close()
                 self._ended[container_id] = target
             self._targets.clear()
+            self._bare.close()
             self._host.close()
             if self._links is not None:
                 self._links.close()
@@ -200,6 +214,9 @@ class Sampler:
     # --- starts and ends -----------------------------------------------------------------------------
 
     def _changed(self, event: str, container: Container) -> None:
+        if container.bare:
+            self._bare.change(event, container)
+            return
         with self._opening:
             target = self._targets.get(container.id)
             if event == "removed" or container.state not in RUNNING:
@@ -289,7 +306,8 @@ class Sampler:
     def _target(self, container_id: str) -> Target | _HostTarget | None:
         if container_id == HOST:
             return self._host
-        return self._targets.get(container_id) or self._ended.get(container_id)
+        found = self._targets.get(container_id) or self._ended.get(container_id)
+        return found or self._bare.get(container_id)
 
     def _note_failures(self, container_id: str, sample: Sample | None) -> None:
         if sample is None or not sample.errors:

@@ -136,6 +136,11 @@ class Layout:
             path = path[len(mount.root) :]
         return self._rooted(mount.point) / path.lstrip("/")
 
+    def top(self, controller: str) -> str:
+        """Path of the topmost cgroup to be seen in a hierarchy: ``/`` unless only a part is mounted."""
+        mount = self._mounts.get(controller)
+        return mount.root if mount else "/"
+
     def directories(self, paths: Mapping[str, str]) -> dict[str, Path]:
         """``directory`` of every controller in ``paths`` that is mounted and whose directory exists."""
         found = {}

@@ -45,7 +45,9 @@ class Containers:
         self._names: dict[str, str] = {}
         self._ended: dict[str, Tombstone] = {}
         self._snapshot: tuple[Container, ...] | None = ()
-        self._callbacks: list[Callback] = []
+        self._callbacks: list[tuple[Callback, bool]] = []
+        self._offered: set[str] = set()  # those no engine's API has told of
+        self._bare: dict[str, Container] = {}
 
     def get(self, key: str) -> Container | None:
         """The container with this id, name (with or without ``/``) or unambiguous id prefix.
@@ -55,6 +57,7 @@ class Containers:
         name = key.removeprefix("/")
         with self._lock:
             found = self._known.get(key) or self._known.get(self._names.get(name, ""))
+            found = found or self._bare.get(key)
             if found is not None:
                 return found
             stones = self._live_tombstones()
@@ -72,13 +75,46 @@ class Containers:
                 self._snapshot = tuple(self._known.values())
             return self._snapshot
 
+    def cgroups(self) -> tuple[Container, ...]:
+        """Services, slices, pods and whatever else has a cgroup and no engine; ``all`` has none of them."""
+        with self._lock:
+            return tuple(self._bare.values())
+
     def tombstones(self) -> tuple[Tombstone, ...]:
         """Those that ended in the last minutes: removed ones, and exited ones that ``all`` has too."""
         with self._lock:
             return tuple(self._live_tombstones().values())
 
+    def offer(self, container: Container) -> bool:
+        """``update`` by somebody who knows less than an engine's API: what that told of is not changed.
+
+        Also the way in for bare cgroups. Returns whether the container was taken.
+        """
+        with self._lock:
+            if container.bare:
+                before = self._bare.get(container.id)
+                if before != container:
+                    self._bare[container.id] = container
+                    self._tell("added" if before is None else "changed", container)
+                return True
+            if container.id in self._known and container.id not in self._offered:
+                return False
+            self._put(container)
+            self._offered.add(container.id)
+            return True
+
+    def offered(self, container_id: str) -> bool:
+        """Whether a known container was only offered, no engine's API having told of it."""
+        with self._lock:
+            return container_id in self._offered or container_id in self._bare
+
     def update(self, container: Container) -> None:
         """Add the container, or put it in the place of the one with its id. Equal ones change nothing."""
+        with self._lock:
+            self._offered.discard(container.id)
+            self._put(container)
+
+    def _put(self, container: Container) -> None:
         with self._lock:
             before = self._known.get(container.id)
             if before == container:
@@ -94,10 +130,15 @@ class Containers:
     def remove(self, container_id: str, engine: str) -> None:
         """Forget a container, if this engine is the one that brought it; its tombstone stays a while."""
         with self._lock:
+            bare = self._bare.pop(container_id, None)
+            if bare is not None:
+                self._tell("removed", replace(bare, state="exited", pid=0))
+                return
             container = self._known.get(container_id)
             if container is None or container.engine != engine:
                 return
             del self._known[container_id]
+            self._offered.discard(container_id)
             self._snapshot = None
             if self._names.get(container.name) == container_id:
                 del self._names[container.name]
@@ -111,15 +152,16 @@ class Containers:
                 self._ended[container_id] = Tombstone(container, self._clock(), True)
             self._tell("removed", container)
 
-    def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Call back on every change from now on; the answer ends the subscription."""
+    def subscribe(self, callback: Callback, cgroups: bool = False) -> Callable[[], None]:
+        """Call back on every change from now on, with ``cgroups`` of bare ones too; the answer ends it."""
+        entry = (callback, cgroups)
         with self._lock:
-            self._callbacks.append(callback)
+            self._callbacks.append(entry)
 
         def unsubscribe() -> None:
             with self._lock:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
+                if entry in self._callbacks:
+                    self._callbacks.remove(entry)
 
         return unsubscribe
 
@@ -149,7 +191,9 @@ class Containers:
         return found[0] if len(found) == 1 else None
 
     def _tell(self, event: str, container: Container) -> None:
-        for callback in tuple(self._callbacks):
+        for callback, cgroups in tuple(self._callbacks):
+            if container.bare and not cgroups:
+                continue
             try:
                 callback(event, container)
             except Exception:  # one subscriber's fault must not blind the others

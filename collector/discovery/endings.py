@@ -1,0 +1,120 @@
+"""How containers without an engine to ask ended: the files conmon writes, told of by the kernel.
+
+conmon leaves ``<exit directory>/<id>`` with the exit code, which podman reads and removes soon after; podman
+removes ``overlay-containers/<id>`` with the container. Both directories are watched once a container that
+uses them is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from collector.discovery.podman_files import exit_code_in
+from collector.inotify import CLOSE_WRITE, CREATE, DELETE, IS_DIRECTORY, MOVED_TO, OVERFLOW, Inotify
+
+__all__ = ["Endings"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_CODES = 256
+_MOST_DIRECTORIES = 64
+
+
+class Endings:
+    """Exit codes and removals, as they are written. Not thread-safe."""
+
+    def __init__(self, exit_told: Callable[[str, int], None], forgotten: Callable[[str], None]) -> None:
+        """``exit_told`` gets id and code, ``forgotten`` the id of a container whose directory is gone."""
+        self._exit_told = exit_told
+        self._forgotten = forgotten
+        self._inotify: Inotify | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exits: dict[int, Path] = {}
+        self._stores: dict[int, Path] = {}
+        self._watched: dict[Path, int] = {}
+        self._store_of: dict[str, Path] = {}
+        self._codes: OrderedDict[str, int] = OrderedDict()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to listen on the loop. Raises OSError when there are no inotify instances left."""
+        self._loop = loop
+        self._inotify = Inotify()
+        loop.add_reader(self._inotify.fileno(), self._readable)
+
+    def watch(self, exit_directory: Path | None, storage: Path | None, container_id: str) -> None:
+        """Listen for the end and for the removal of a container; directories that are not there are left out."""
+        self._codes.pop(container_id, None)  # of an earlier run
+        if exit_directory is not None:
+            self._add(exit_directory, self._exits, MOVED_TO | CLOSE_WRITE | CREATE)
+        if storage is not None:
+            directory = next(storage.glob(f"*-containers/{container_id}"), None)
+            if directory is not None and self._add(directory.parent, self._stores, DELETE):
+                self._store_of[container_id] = directory
+
+    def exit_code(self, exit_directory: Path | None, container_id: str) -> int | None:
+        """The code, where it is known by now."""
+        code = self._codes.get(container_id)
+        if code is None and exit_directory is not None:
+            code = exit_code_in(exit_directory, container_id)
+        return code
+
+    def kept(self, container_id: str) -> bool:
+        """Whether its engine still has the container, and its removal will be told."""
+        directory = self._store_of.get(container_id)
+        if directory is None:
+            return False
+        if directory.is_dir():
+            return True
+        del self._store_of[container_id]
+        return False
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._inotify is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+
+    def _add(self, directory: Path, watches: dict[int, Path], mask: int) -> bool:
+        if directory in self._watched:
+            return True
+        if self._inotify is None or len(self._watched) >= _MOST_DIRECTORIES:
+            return False
+        try:
+            number = self._inotify.add(directory, mask)
+        except OSError as error:
+            logger.info("ends of containers are not told by %s: %s", directory, error)
+            return False
+        watches[number] = directory
+        self._watched[directory] = number
+        return True
+
+    def _readable(self) -> None:
+        assert self._inotify is not None
+        for watch, mask, name in self._inotify.read():
+            if mask & OVERFLOW:
+                self._look_again()
+                continue
+            container_id = name.decode(errors="replace")
+            if watch in self._exits:
+                code = exit_code_in(self._exits[watch], container_id)
+                if code is not None:
+                    self._codes[container_id] = code
+                    while len(self._codes) > _MOST_CODES:
+                        self._codes.popitem(last=False)
+                    self._exit_told(container_id, code)
+            elif watch in self._stores and mask & IS_DIRECTORY:
+                self._store_of.pop(container_id, None)
+                self._forgotten(container_id)
+
+    def _look_again(self) -> None:
+        """The kernel dropped events: see which containers are gone."""
+        for container_id, directory in tuple(self._store_of.items()):
+            if not directory.is_dir():
+                del self._store_of[container_id]
+                self._forgotten(container_id)

@@ -1,0 +1,178 @@
+"""The cgroup directories of one hierarchy, kept up to date by the kernel's events.
+
+One watch a directory, at most so many and so deep. The kernel keeps the watch of a removed cgroup until it
+is told to let go, so every removal is answered; when it drops events, the tree is read again and compared.
+What the directories mean is left to whoever asks.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.inotify import (
+    CREATE,
+    DELETE,
+    IS_DIRECTORY,
+    MODIFY,
+    MOVED_FROM,
+    MOVED_TO,
+    OVERFLOW,
+    Inotify,
+)
+
+__all__ = ["CgroupTree", "Happening", "What"]
+
+logger = logging.getLogger(__name__)
+
+_MASK = MODIFY | MOVED_FROM | MOVED_TO | CREATE | DELETE
+#: Files whose writing says that processes came or went: v1 tells of writes only, v2 of the last one's end too.
+_PROCESS_FILES = frozenset({b"cgroup.procs", b"cgroup.events", b"tasks"})
+
+
+class What(enum.Enum):
+    """What happened to a cgroup."""
+
+    MADE = enum.auto()
+    GONE = enum.auto()
+    PROCESSES = enum.auto()  #: a process was put into it, or (v2) the last one ended
+
+
+class Happening(NamedTuple):
+    """One thing that happened."""
+
+    what: What
+    path: str  #: below the hierarchy's mount point, ``/docker/<id>``
+
+
+class CgroupTree:
+    """All cgroups below a directory but itself. Not thread-safe."""
+
+    def __init__(self, root: Path, max_depth: int = 10, max_watches: int = 8192) -> None:
+        """Raises OSError when the directory cannot be watched."""
+        self.rescans = 0  #: times the tree was read anew because events were lost
+        self.events = 0
+        self.unwatched = 0  #: directories known whose inside is not watched (too many, too deep)
+        self._root = os.fspath(root).rstrip("/")
+        self._max_depth = max_depth
+        self._max_watches = max_watches
+        self._inotify = Inotify()
+        self._watches: dict[str, int] = {}  # path to watch, -1 where there is none
+        self._paths: dict[int, str] = {}
+        self._told = False
+        try:
+            self._paths[self._inotify.add(self._root, _MASK)] = ""
+        except OSError:
+            self._inotify.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._watches
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._watches))
+
+    @property
+    def watches(self) -> int:
+        """Watches held."""
+        return len(self._paths)
+
+    def fileno(self) -> int:
+        """Readable when ``read`` has something to say."""
+        return self._inotify.fileno()
+
+    def scan(self) -> list[Happening]:
+        """Compare with what is there now: everything, the first time."""
+        found: list[Happening] = []
+        for path in [path for path in self._watches if not Path(self._root + path).is_dir()]:
+            self._removed(path, found)
+        for path in ("", *tuple(self._watches)):
+            if self._watches.get(path, 0) >= 0:
+                self._children(path, found)
+        return found
+
+    def read(self) -> list[Happening]:
+        """What happened since the last call, in order; never waits."""
+        found: list[Happening] = []
+        changes = self._inotify.read()
+        self.events += len(changes)
+        lost = False
+        for watch, mask, name in changes:
+            if mask & OVERFLOW:
+                lost = True
+                continue
+            parent = self._paths.get(watch)
+            if parent is None:
+                continue
+            if not mask & IS_DIRECTORY:
+                if name in _PROCESS_FILES and parent:
+                    found.append(Happening(What.PROCESSES, parent))
+                continue
+            path = f"{parent}/{os.fsdecode(name)}"
+            if mask & (CREATE | MOVED_TO):
+                self._made(path, found)
+            elif mask & (DELETE | MOVED_FROM):
+                self._removed(path, found)
+        if lost:
+            self.rescans += 1
+            logger.info("the kernel dropped events of %s, reading it anew", self._root)
+            found += self.scan()
+        return found
+
+    def close(self) -> None:
+        """End all watches."""
+        self._inotify.close()
+        self._watches.clear()
+        self._paths.clear()
+
+    def _made(self, path: str, found: list[Happening]) -> None:
+        """Take a directory and what is in it; the watch first, so that nothing falls between."""
+        if path in self._watches:
+            return
+        watch = -1
+        if path.count("/") <= self._max_depth and len(self._paths) < self._max_watches:
+            try:
+                watch = self._inotify.add(self._root + path, _MASK)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    return  # it is gone again
+                if not self._told:
+                    self._told = True
+                    logger.warning("some cgroups are not watched: %s", error)
+        self._watches[path] = watch
+        found.append(Happening(What.MADE, path))
+        if watch < 0:
+            self.unwatched += 1
+            return
+        self._paths[watch] = path
+        self._children(path, found)
+
+    def _children(self, path: str, found: list[Happening]) -> None:
+        try:
+            with os.scandir(self._root + (path or "/")) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+                logger.warning("cannot list cgroups: %s", error)
+            return
+        for name in names:
+            self._made(f"{path}/{name}", found)
+
+    def _removed(self, path: str, found: list[Happening]) -> None:
+        watch = self._watches.pop(path, None)
+        if watch is None:
+            return
+        if watch >= 0:
+            self._paths.pop(watch, None)
+            self._inotify.remove(watch)
+        else:
+            self.unwatched -= 1
+        found.append(Happening(What.GONE, path))
