@@ -1,7 +1,8 @@
 """The agent's HTTP API: what the page and the command line ask.
 
-``GET /api/v1/health``, ``containers``, ``stats`` (once, or newline-delimited JSON a second), ``history``,
-``search`` (newline-delimited JSON, newest first). Errors are ``{"message": …}`` with an HTTP status.
+``GET /api/v1/health``, ``containers``, ``stats`` (once, or newline-delimited JSON a second), ``search``
+(newline-delimited JSON, newest first). The past is in ``history.py``. Errors are ``{"message": …}`` with an
+HTTP status.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from aiohttp import web
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.query import QueryError, parse
-from collector.sampler import Sampler
+from collector.sampler import HOST, Sampler
 from collector.search import Hit, SearchError
 from collector.store import Store
 
@@ -45,7 +46,6 @@ class Api:
         app.router.add_get("/api/v1/health", self._health)
         app.router.add_get("/api/v1/containers", self._list)
         app.router.add_get("/api/v1/stats", self._stats)
-        app.router.add_get("/api/v1/history", self._history)
         app.router.add_get("/api/v1/search", self._search)
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -67,7 +67,7 @@ class Api:
             return response
 
     def _stats_now(self, request: web.Request) -> dict[str, object]:
-        """Every container asked for (or all that run), by name, with its latest numbers."""
+        """Every container asked for (or all that run), by name, with its latest numbers; the host first if wanted."""
         wanted = [word for word in request.query.get("containers", "").split(",") if word]
         if wanted:
             chosen = [self._named(word) for word in wanted]
@@ -76,6 +76,8 @@ class Api:
             chosen = [c for c in self._containers.all() if every or c.state in ("running", "paused")]
         labels = request.query.get("labels") in ("1", "true")
         rows = [self._row(container, labels) for container in sorted(chosen, key=lambda c: c.name)]
+        if request.query.get("with_host") in ("1", "true"):
+            rows.insert(0, self._row(Container(HOST, self._host), labels=False))
         return {"time_ns": time.time_ns(), "host": self._host, "containers": rows}
 
     def _row(self, container: Container, labels: bool) -> dict[str, object]:
@@ -97,12 +99,6 @@ class Api:
         if container is None:
             raise _error(web.HTTPNotFound, f"No such container: {word}")
         return container
-
-    async def _history(self, request: web.Request) -> web.Response:
-        """Recent samples of one container, oldest first; totals since its start but for memory and pids."""
-        container = self._named(request.query.get("container", ""))
-        points = [point._asdict() for point in self._sampler.history(container.id)]
-        return _json({"id": container.id, "name": container.name, "points": points})
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
         text = request.query.get("query", "")
