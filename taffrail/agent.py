@@ -22,6 +22,9 @@ from aiohttp.typedefs import Middleware
 from collector.discovery.engine_api import EngineDiscovery
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
+from collector.history.archive import Archive
+from collector.history.reader import HistoryReader
+from collector.history.recorder import Recorder
 from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
 from collector.inputs.gelf_http import GelfHttpInput
@@ -30,6 +33,7 @@ from collector.roots import Roots
 from collector.sampler import Sampler
 from collector.store import Store
 from dashboards.web.api import Api
+from dashboards.web.history import HistoryApi
 from dashboards.web.page import add_page
 from dashboards.web.processes_api import ProcessesApi
 from exporters.prometheus.exposition import Exposition
@@ -39,6 +43,7 @@ from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sa
 from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
+from taffrail.history_metrics import history_metrics
 from taffrail.http_security import http_tls, read_tokens, token_check, warn_if_open
 from taffrail.input_tls import input_tls
 from taffrail.log_metrics import (
@@ -160,6 +165,9 @@ class Agent:
         app = web.Application(middlewares=self._middlewares())
         routes(app, exposition, sampler, own)
         Api(containers, sampler, store, config.collector.host).add_routes(app)
+        reader, recording = self._history(stack, containers, sampler, own)
+        work += recording
+        HistoryApi(reader, config.collector.host).add_routes(app)
         processes = ProcessesApi(
             containers, roots, config.collector.host, keep_map=config.collector.connections
         )
@@ -169,6 +177,20 @@ class Agent:
         add_page(app)
         await self._serve(stack, app)
         return work
+
+    def _history(
+        self, stack: contextlib.AsyncExitStack, containers: Containers, sampler: Sampler, own: SelfMetrics
+    ) -> tuple[HistoryReader, list[tuple[str, Coroutine[None, None, None]]]]:
+        """Who answers questions about the past, and the recorder's work where it is kept on disk."""
+        host, limit = self._config.collector.host, self._config.collector.history_max_size
+        if not limit:
+            return HistoryReader(containers, sampler, None, host), []
+        archive = Archive(self._paths.collector_state / "history", limit)
+        stack.callback(archive.close)
+        recorder = Recorder(sampler, archive, host)
+        stack.callback(recorder.record, unfinished=True)
+        own.register(history_metrics(archive, recorder))
+        return HistoryReader(containers, sampler, archive, host), [("history", recorder.run())]
 
     def _engines(self) -> tuple[Path, ...]:
         if self._config.collector.engines:

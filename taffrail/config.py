@@ -74,6 +74,13 @@ class CollectorConfig:
         metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
     )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+    history_max_size: Bytes = field(
+        default=256 * 1024**2,
+        metadata=_doc(
+            "bytes on disk of the history (10 seconds for 6 hours, minutes for 7 days) before the oldest goes; "
+            "0: none on disk"
+        ),
+    )
     connections: bool = field(
         default=True,
         metadata=_doc("keep a map of who talks to whom: a look every 15 s at every network namespace"),

@@ -86,9 +86,13 @@ class History(Sequence[Point]):
 
     def after(self, position: int) -> list[Point]:
         """The points appended since ``appended`` was ``position``, as far as they are still here."""
+        return self.numbered_after(position)[1]
+
+    def numbered_after(self, position: int) -> tuple[int, list[Point]]:
+        """The same, and how many points were ever appended before the first of them."""
         newest = self.appended
         first = max(position, newest - self._capacity)
-        return [self._at(number) for number in range(first, newest)]
+        return first, [self._at(number) for number in range(first, newest)]
 
     def _at(self, number: int) -> Point:
         rows = self._rows

@@ -86,11 +86,8 @@ async function remember(row) {
   curves.set(row.id, []);
   const answer = await fetch(`api/v1/history?container=${encodeURIComponent(row.id)}`);
   if (!answer.ok) return;
-  const { points } = await answer.json();
-  const percent = points.slice(1).map((point, index) => {
-    const seconds = (point.time_ns - points[index].time_ns) / 1e9;
-    return Math.max(0, ((point.cpu_seconds - points[index].cpu_seconds) / seconds) * 100) || 0;
-  });
+  const { columns } = await answer.json();
+  const percent = columns.cpu_percent.filter((value) => value !== null);
   curves.set(row.id, [...percent, ...(curves.get(row.id) || [])].slice(-CURVE_POINTS));
 }
 

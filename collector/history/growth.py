@@ -1,0 +1,54 @@
+"""How much a container's counters grew from row to row, whatever began anew in between.
+
+The other side of ``steps.py``'s carry rows; rows of several resolutions may follow each other, since all of them
+hold totals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from collector.history.rows import BEGAN, BEGAN_AT, COUNTERS, Rows
+
+__all__ = ["Growth", "growth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A container's rows without carry rows, and beside each how far it is from the one before."""
+
+    values: Rows
+    span_us: npt.NDArray[np.int64]  #: time the growth took; 0 where it is not known
+    grown: dict[str, npt.NDArray[np.int64]]  #: by counter; 0 where it is not known
+
+
+def growth(rows: Rows) -> Growth:
+    """Growth from row to row of one container, in the order written.
+
+    The first row's is not known, unless the container began there; nor is any across a clock set back.
+    """
+    is_carry = rows["flags"] != 0
+    values = rows[~is_carry]
+    times = values["time_us"]
+    span = np.diff(times, prepend=times[:1])
+    behind = np.cumsum(~is_carry)[is_carry]  # for each carry row the index of the row it stands before
+    carries = rows[is_carry][behind < len(values)]
+    behind = behind[behind < len(values)]
+    began = carries["flags"] == BEGAN
+    span[behind[began]] = times[behind[began]] - carries[BEGAN_AT][began]
+    known = span > 0
+    grown = {}
+    for name in COUNTERS:
+        totals = values[name]
+        delta = np.diff(totals, prepend=totals[:1])
+        # Began anew while nobody looked: all of the new total is growth.
+        np.copyto(delta, totals, where=delta < 0)
+        exact = np.diff(totals, prepend=totals[:1])
+        exact[behind[began]] = totals[behind[began]]
+        delta[behind] = np.maximum(exact[behind] + carries[name], 0)
+        delta[~known] = 0
+        grown[name] = delta
+    return Growth(values, np.where(known, span, 0), grown)

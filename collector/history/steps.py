@@ -1,0 +1,185 @@
+"""Rows from samples: a container's points of one step as one row, ten-second rows as minutes.
+
+Counters are kept as last values and gauges as average and maximum, so that any step's growth is exact; where
+totals began anew within a step, a carry row before says what the difference of the totals leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from collector.history.ring import Point
+from collector.history.rows import BEGAN, BEGAN_AT, CARRY, COUNTERS, ROW, Rows
+
+__all__ = ["Follower", "Row", "coarser", "make_rows"]
+
+#: A row's fields in the order of ``ROW``.
+Row = tuple[int, ...]
+_Totals = tuple[int, int, int, int, int, int]
+
+_ZERO: _Totals = (0, 0, 0, 0, 0, 0)
+_MAX_SAMPLES = 0xFFFF
+_MAX_PIDS = 0x7FFF_FFFF // 1000
+_UNKNOWN, _OTHER = -1, -2  # runs of a container, beside those a ring numbers
+
+
+def _totals(point: Point) -> _Totals:
+    """The point's counters, in the order of ``COUNTERS``."""
+    return (
+        round(point.cpu_seconds * 1e6),
+        point.rx_bytes,
+        point.tx_bytes,
+        point.read_bytes,
+        point.write_bytes,
+        point.throttled_ns // 1000,
+    )
+
+
+class Follower:
+    """Makes one container's rows, step after step; remembers only its last totals."""
+
+    __slots__ = ("known", "last_us", "number", "starts", "totals")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.known = False  #: whether ``totals`` are somebody's
+        self.totals = _ZERO
+        self.last_us = 0
+        self.starts = _UNKNOWN  #: run of the container they are from
+
+    def resume(self, totals: Sequence[int], last_us: int, started_us: int) -> None:
+        """Go on behind a row that an agent before wrote, maybe for a run of the container before this one."""
+        self.known, self.totals, self.last_us = True, _as_totals(totals), last_us
+        self.starts = _OTHER if started_us > last_us else _UNKNOWN
+
+    def began(self, at_us: int, points: Sequence[Point], limit: int) -> list[Row]:
+        """The rows of a container's first step, its growth counted from zero at this time."""
+        self.totals = _ZERO
+        self.known = True
+        self.starts = points[0].starts
+        rows = self.rows(points, limit)
+        carry = [0] * len(COUNTERS)
+        if len(rows) > 1:  # and began anew within it
+            carry = list(rows[0][4 : 4 + len(COUNTERS)])
+        return [self._carry(BEGAN, rows[-1][3], carry, at_us), rows[-1]]
+
+    def rows(self, points: Sequence[Point], limit: int) -> list[Row]:
+        """The row of a step's points, behind a carry row where totals began anew."""
+        last = points[-1]
+        new = _totals(last)
+        before = self.totals
+        carried = None
+        if self.known and (
+            self.starts not in (_UNKNOWN, last.starts)
+            or any(now < then for now, then in zip(new, before, strict=True))
+        ):
+            new, grown = self._slowly(points)
+            carry = [grew - (now - then) for grew, now, then in zip(grown, new, before, strict=True)]
+            carried = carry if any(carry) else None
+        self.known = True
+        self.totals = new
+        self.starts = last.starts
+        self.last_us = last.time_ns // 1000
+        row = self._row(points, new, limit)
+        return [row] if carried is None else [self._carry(CARRY, self.last_us, carried, 0), row]
+
+    def _slowly(self, points: Sequence[Point]) -> tuple[_Totals, list[int]]:
+        """Last totals and growth, point by point. A counter that reads 0 for once was not read."""
+        then = list(self.totals)
+        grown = [0] * len(then)
+        starts = self.starts
+        for point in points:
+            new = _totals(point)
+            if starts not in (_UNKNOWN, point.starts) or 0 < new[0] < then[0]:
+                then = [0] * len(then)
+            starts = point.starts
+            for index, value in enumerate(new):
+                if value:
+                    grown[index] += value - then[index] if value >= then[index] else value
+                    then[index] = value
+        return _as_totals(then), grown
+
+    def _row(self, points: Sequence[Point], totals: _Totals, limit: int) -> Row:
+        count = len(points)
+        memory = [point.memory_bytes for point in points]
+        working = [point.working_set_bytes for point in points]
+        pids = [point.pids for point in points]
+        return (
+            self.number,
+            0,
+            min(count, _MAX_SAMPLES),
+            self.last_us,
+            *totals,
+            round(sum(memory) / count / 1024) * 1024,
+            max(memory),
+            round(sum(working) / count / 1024) * 1024,
+            max(working),
+            limit,
+            min(round(sum(pids) * 1000 / count), _MAX_PIDS * 1000),
+            min(max(pids), _MAX_PIDS),
+        )
+
+    def _carry(self, flag: int, time_us: int, counters: Sequence[int], began_us: int) -> Row:
+        return (self.number, flag, 0, time_us, *counters, began_us, 0, 0, 0, 0, 0, 0)
+
+
+def _as_totals(values: Sequence[int]) -> _Totals:
+    cpu, rx, tx, read, written, throttled = values
+    return cpu, rx, tx, read, written, throttled
+
+
+def make_rows(rows: Sequence[Row]) -> Rows:
+    """The array of some rows, ordered by number; a container's own order stays."""
+    array: Rows = np.array(rows, ROW)
+    return _by_number(array)
+
+
+def _by_number(array: Rows) -> Rows:
+    ordered: Rows = array[np.argsort(array["number"], kind="stable")]
+    return ordered
+
+
+def coarser(rows: Rows) -> Rows:
+    """One row a container, and its carry row, from its rows of several steps in the order written."""
+    rows = _by_number(rows)
+    values: Rows = rows[rows["flags"] == 0]
+    if not len(values):
+        return values
+    firsts = np.flatnonzero(np.diff(values["number"], prepend=-1))
+    lasts = np.append(firsts[1:], len(values)) - 1
+    made: Rows = values[lasts].copy()
+    samples = np.add.reduceat(values["samples"].astype(np.int64), firsts)
+    for name, grain in (("memory_avg", 1024), ("working_avg", 1024), ("pids_avg", 1)):
+        sums = np.add.reduceat(values[name].astype(np.float64) * values["samples"], firsts)
+        made[name] = np.rint(sums / np.maximum(samples, 1) / grain).astype(np.int64) * grain
+    for name in ("memory_max", "working_max", "pids_max"):
+        made[name] = np.maximum.reduceat(values[name], firsts)
+    made["samples"] = np.minimum(samples, _MAX_SAMPLES)
+    carries = _carries(rows, dict(zip(made["number"].tolist(), made["time_us"].tolist(), strict=True)))
+    if len(carries):
+        made = _by_number(np.concatenate([carries, made]))
+    return made
+
+
+def _carries(rows: Rows, times: dict[int, int]) -> Rows:
+    """The carry rows of several steps put together, one a container."""
+    sums: dict[int, Rows] = {}
+    for index in np.flatnonzero(rows["flags"]):
+        number = int(rows[index]["number"])
+        if number not in times:
+            continue
+        carry = rows[index : index + 1].copy()
+        if carry["flags"] == BEGAN and index and rows[index - 1]["number"] == number:
+            # It had rows before, so this is a carry over what they had reached.
+            carry["flags"], carry[BEGAN_AT] = CARRY, 0
+            for name in COUNTERS:
+                carry[name] -= rows[index - 1][name]
+        if number in sums:
+            for name in COUNTERS:
+                sums[number][name] += carry[name]
+        else:
+            carry["time_us"] = times[number]
+            sums[number] = carry
+    return np.concatenate(list(sums.values())) if sums else np.empty(0, ROW)

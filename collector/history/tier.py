@@ -1,0 +1,292 @@
+"""One resolution on disk: windows of files in the order written, the newest growing, the others sealed.
+
+Says what is there, rolls over, removes what is too old; how much all resolutions may take together is for
+``archive.py``. Nothing here is safe for several threads: the archive has the lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from collector.history.raw import NONE, RawWindow
+from collector.history.rows import Definition, Rows
+from collector.history.sealed import Corrupt, SealedWindow, write_sealed
+
+__all__ = ["MINUTES", "TENS", "Losses", "Resolution", "Tier"]
+
+log = logging.getLogger(__name__)
+
+_GROUP = 64  # containers in memory at a time while a window is sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How long a step is, how long it is kept, how long a file goes on. Seconds."""
+
+    step: int
+    keep: int
+    window: int
+
+
+TENS = Resolution(10, 6 * 3600, 1800)
+MINUTES = Resolution(60, 7 * 86400, 4 * 3600)
+
+
+@dataclass(slots=True)
+class Losses:
+    """What was lost or taken since the agent started, by cause."""
+
+    steps: Counter[str] = field(default_factory=Counter)  #: steps that could not be written
+    removed_rows: Counter[str] = field(default_factory=Counter)  #: by ``age``, ``size``
+    removed_bytes: Counter[str] = field(default_factory=Counter)
+    torn_bytes: int = 0  #: of writes that a crash cut short
+    damaged: int = 0  #: steps, containers' chunks and files whose bytes are not what was written
+
+
+class Tier:
+    """The windows of one resolution in a directory of its own."""
+
+    def __init__(self, directory: Path, resolution: Resolution, losses: Losses) -> None:
+        """Open what is there, repaired. Raises OSError."""
+        self.resolution = resolution
+        self.sealed: list[SealedWindow] = []
+        self.raw: RawWindow | None = None
+        self.renamed: set[int] = set()  #: numbers whose definition has to be written again
+        self._directory = directory
+        self._losses = losses
+        self._sequence = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(window.bytes for window in self.sealed) + (self.raw.bytes if self.raw else 0)
+
+    @property
+    def rows(self) -> int:
+        """Rows held."""
+        return sum(int(window.rows) for window in self.sealed) + (self.raw.rows if self.raw else 0)
+
+    @property
+    def first_us(self) -> int:
+        """Time of the oldest row; 0 without any."""
+        return min((window.first_us for window in self.windows() if window.rows), default=0)
+
+    @property
+    def last_number(self) -> int:
+        """The highest number any container has in here."""
+        return max((window.last_number for window in self.windows()), default=0)
+
+    def windows(self) -> list[SealedWindow | RawWindow]:
+        """All of them in the order written."""
+        return [*self.sealed, *([self.raw] if self.raw else [])]
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def append(self, step_us: int, rows: Rows, define: Callable[[int], Definition]) -> None:
+        """Write a step's rows, ordered by number. A step that cannot be written is counted, not raised."""
+        if self.raw is not None and self._window(step_us) != self._window(self.raw_since):
+            self.try_to_roll()
+        try:
+            if self.raw is None:
+                self._sequence += 1
+                self.raw = RawWindow(self._path(self._sequence, "raw"), self._sequence)
+            known = self.raw.definitions
+            new = [define(int(number)) for number in np.unique(rows["number"]) if int(number) not in known]
+            new += [define(n) for n in self.renamed if n in known]
+            self.renamed.clear()
+            self.raw.append(step_us, rows, new)
+        except OSError as error:
+            cause = error.strerror or type(error).__name__
+            if not self._losses.steps[cause]:
+                log.warning(
+                    "cannot write history to %s: %s; steps are lost until it works again",
+                    self._directory,
+                    error,
+                )
+            self._losses.steps[cause] += 1
+
+    def try_to_roll(self) -> None:
+        """Begin another window at the next step; where sealing fails the growing one goes on growing."""
+        try:
+            self.roll()
+        except OSError as error:
+            log.warning("cannot seal a window of history, it goes on growing: %s", error)
+
+    @property
+    def raw_since(self) -> int:
+        """When the first step of the growing window began."""
+        return self.raw.frames[0].step_us if self.raw and self.raw.frames else 0
+
+    def roll(self) -> None:
+        """Seal the growing window; the next step begins another. Raises OSError, and then it stays as it is."""
+        if self.raw is None:
+            return
+        raw = self.raw
+        sealed = self._seal(raw)
+        raw.close()
+        self.raw = None
+        if sealed is not None:
+            self.sealed.append(sealed)
+        raw.path.unlink()
+
+    def _seal(self, raw: RawWindow) -> SealedWindow | None:
+        if not raw.rows:
+            return None
+        path = self._path(raw.sequence, "sealed")
+        write_sealed(path, raw.grouped(_GROUP))
+        return SealedWindow(path, raw.sequence)
+
+    # --- taking away ---------------------------------------------------------------------------------
+
+    def expire(self, now_us: int) -> None:
+        """Remove the windows whose newest row is older than what is kept."""
+        oldest = now_us - self.resolution.keep * 1_000_000
+        while self.sealed and self.sealed[0].last_us < oldest:
+            self.remove_oldest("age")
+
+    def remove_oldest(self, cause: str) -> None:
+        """Remove the first sealed window; its rows are counted under the cause."""
+        window = self.sealed.pop(0)
+        window.path.unlink(missing_ok=True)
+        self._losses.removed_rows[cause] += window.rows
+        self._losses.removed_bytes[cause] += window.bytes
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def series(self, container_id: str, since_us: int, until_us: int) -> Rows:
+        """One container's rows with times in the range, in the order written."""
+        parts: list[Rows] = []
+        for window in self.windows():
+            if window.last_us < since_us or window.first_us > until_us:
+                continue
+            if isinstance(window, RawWindow):
+                numbers = [n for n, one in sorted(window.definitions.items()) if one.id == container_id]
+                parts.append(window.series(numbers, since_us, until_us))
+            else:
+                parts += self._sealed_rows(window, lambda one: one.id == container_id, since_us, until_us)
+        rows = np.concatenate(parts) if parts else NONE
+        return rows[(rows["time_us"] >= since_us) & (rows["time_us"] <= until_us)]
+
+    def between(self, since_us: int, until_us: int) -> tuple[Rows, dict[int, Definition]]:
+        """All containers' rows with times in the range, in the order written, and whose they are."""
+        parts: list[Rows] = []
+        definitions: dict[int, Definition] = {}
+        for window in self.windows():
+            if window.last_us < since_us or window.first_us > until_us:
+                continue
+            if isinstance(window, RawWindow):
+                parts += [rows for _, rows in window.between(since_us, until_us)]
+                definitions |= window.definitions
+            else:
+                parts += self._sealed_rows(window, lambda one: True, since_us, until_us, definitions)
+        rows = np.concatenate(parts) if parts else NONE
+        return rows[(rows["time_us"] >= since_us) & (rows["time_us"] <= until_us)], definitions
+
+    def definitions(self, window: SealedWindow | RawWindow) -> list[tuple[Definition, int, int]]:
+        """Whose rows are in a window, each with the times of its first and last row (the window's if growing)."""
+        if isinstance(window, RawWindow):
+            return [(one, window.first_us, window.last_us) for one in window.definitions.values()]
+        try:
+            return [(one.definition, one.first_us, one.last_us) for one in window.entries()]
+        except (Corrupt, OSError) as error:
+            self._damaged(error)
+            return []
+
+    def _sealed_rows(
+        self,
+        window: SealedWindow,
+        wanted: Callable[[Definition], bool],
+        since_us: int,
+        until_us: int,
+        definitions: dict[int, Definition] | None = None,
+    ) -> list[Rows]:
+        found: list[Rows] = []
+        try:
+            entries = [
+                one
+                for one in window.entries()
+                if one.last_us >= since_us and one.first_us <= until_us and wanted(one.definition)
+            ]
+            chunks = window.rows_of(entries) if entries else []
+        except (Corrupt, OSError) as error:
+            self._damaged(error)
+            return []
+        for entry, chunk in zip(entries, chunks, strict=True):
+            if isinstance(chunk, Corrupt):
+                self._damaged(chunk)
+                continue
+            found.append(chunk)
+            if definitions is not None:
+                definitions[entry.definition.number] = entry.definition
+        return found
+
+    # --- opening -------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        names = re.compile(rf"{self.resolution.step}s-(\d{{8}})\.(raw|sealed)(\.tmp)?")
+        found: dict[int, dict[str, Path]] = {}
+        for path in sorted(self._directory.iterdir()):
+            match = names.fullmatch(path.name)
+            if match is None:
+                continue
+            if match[3]:
+                path.unlink()  # a crash before it was whole
+            else:
+                found.setdefault(int(match[1]), {})[match[2]] = path
+        self._sequence = max(found, default=0)
+        for sequence, paths in sorted(found.items()):
+            sealed = self._opened(paths["sealed"], sequence) if "sealed" in paths else None
+            if sealed is not None:
+                self.sealed.append(sealed)
+                if "raw" in paths:
+                    paths["raw"].unlink()  # a crash before it was removed
+            elif "raw" in paths:
+                self._reopen(paths["raw"], sequence)
+
+    def _opened(self, path: Path, sequence: int) -> SealedWindow | None:
+        try:
+            return SealedWindow(path, sequence)
+        except Corrupt as error:
+            self._damaged(error)
+            path.rename(path.with_name(path.name + ".damaged"))
+            return None
+
+    def _reopen(self, path: Path, sequence: int) -> None:
+        raw = RawWindow(path, sequence)
+        self._losses.torn_bytes += raw.torn_bytes
+        self._losses.damaged += raw.damaged_frames
+        if sequence == self._sequence:
+            self.raw = raw
+            return
+        sealed = self._seal(raw)
+        raw.close()
+        if sealed is not None:
+            self.sealed.append(sealed)
+        path.unlink()
+
+    def _damaged(self, error: Exception) -> None:
+        self._losses.damaged += 1
+        log.warning("cannot read history: %s", error)
+
+    def _path(self, sequence: int, kind: str) -> Path:
+        return self._directory / f"{self.resolution.step}s-{sequence:08d}.{kind}"
+
+    def _window(self, step_us: int) -> int:
+        return step_us // (self.resolution.window * 1_000_000)
+
+    def close(self, *, seal: bool = False) -> None:
+        """Give the growing window's descriptor back; it goes on growing when it is opened again."""
+        if seal:
+            self.roll()
+        if self.raw is not None:
+            self.raw.close()
+            self.raw = None
