@@ -26,8 +26,9 @@ from collector.host.disks import block_io, parse_diskstats
 from collector.host.machine import Machine, read_machine
 from collector.netlink import Counters, LinkCounters
 from collector.netns import parse_net_dev
+from collector.oom_kills import OomKills
 from collector.roots import Roots
-from collector.sample import Sample
+from collector.sample import Memory, Sample
 from collector.stats import Stats, stats_of
 from collector.target import Target, has_own_network
 
@@ -65,6 +66,7 @@ class Sampler:
         interval: float = 1.0,
         history_points: int = 600,
         bare_every: int = 10,
+        oom_kills: OomKills | None = None,
     ) -> None:
         """Raises OSError or ValueError where procfs or the cgroups cannot be read at all."""
         self.roots = roots or Roots()
@@ -73,6 +75,7 @@ class Sampler:
         self.passes = 0  #: sampling passes made
         self.pass_seconds = 0.0  #: CPU time they took
         self.failures: dict[str, int] = {}  #: failed reads by controller
+        self._oom_kills = oom_kills or OomKills()
         self._layout = Layout.read(self.roots)
         self._history_points = history_points
         self._targets: dict[str, Target] = {}
@@ -124,9 +127,15 @@ class Sampler:
             self.sample_all()
 
     def latest(self, container_id: str) -> Sample | None:
-        """The newest sample of a container, of one that ended not long ago, or of the host (``/``)."""
+        """The newest sample of a container, of one that ended not long ago, or of the host (``/``).
+
+        Of one that ended before we started nothing is known but its out-of-memory kills.
+        """
         target = self._target(container_id)
-        return target.latest if target else None
+        if target is not None:
+            return target.latest
+        kills = self._oom_kills.total(container_id)
+        return Sample(0, memory=Memory(0, 0, oom_kills=kills)) if kills else None
 
     def previous(self, container_id: str) -> Sample | None:
         """The sample before ``latest``."""
@@ -220,7 +229,7 @@ class Sampler:
         with self._opening:
             target = self._targets.get(container.id)
             if event == "removed" or container.state not in RUNNING:
-                self._end(container.id)
+                self._end(container.id, container.oom_killed)
             elif target is None or target.pid != container.pid:
                 self._end(container.id)
                 self._start(container)
@@ -234,7 +243,7 @@ class Sampler:
         if ended:
             history.started_anew()
         try:
-            target = Target(container, self._layout, self.roots, history)
+            target = Target(container, self._layout, self.roots, history, self._oom_kills)
         except OSError as error:
             self.failures["open"] = self.failures.get("open", 0) + 1
             logger.warning("cannot sample container %s (pid %d): %s", container.name, container.pid, error)
@@ -244,24 +253,27 @@ class Sampler:
         target.read(time.time_ns(), self._host.cpu().total_seconds)
         self._watch(target)
 
-    def _end(self, container_id: str) -> None:
+    def _end(self, container_id: str, oom_killed: bool = False) -> None:
         with self._opening:
             target = self._targets.pop(container_id, None)
             if target is None:
                 return
             if not target.gone:
                 target.read(time.time_ns(), None)
+            if oom_killed:
+                target.was_oom_killed()
             target.close()
             self._ended[container_id] = target
             self._assign_networks()
 
     def _forget(self) -> None:
         """Drop ended targets whose tombstone is over and whose container is not known any more."""
-        if self._ended:
+        if self._ended:  # an ended container is here before it is forgotten by its engine
             kept = {stone.container.id for stone in self._containers.tombstones()}
             kept.update(container.id for container in self._containers.all())
             for container_id in [key for key in self._ended if key not in kept]:
                 self._ended.pop(container_id, None)
+            self._oom_kills.forget(kept)
 
     def _assign_networks(self) -> None:
         """Let one member of every network namespace count it, the one that did not join another's."""

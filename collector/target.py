@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from collector.cgroup.layout import Layout
 from collector.cgroup.reader import CgroupReader
@@ -15,8 +16,9 @@ from collector.container import Container
 from collector.history import History
 from collector.netlink import Counters
 from collector.netns import Namespace
+from collector.oom_kills import OomKills
 from collector.roots import Roots
-from collector.sample import Interface, Sample
+from collector.sample import Interface, Memory, Sample
 
 __all__ = ["Target", "cgroup_paths", "has_own_network", "open_cgroup"]
 
@@ -55,7 +57,14 @@ def cgroup_paths(layout: Layout, container: Container) -> Mapping[str, str]:
 class Target:
     """Everything the sampler keeps of one container."""
 
-    def __init__(self, container: Container, layout: Layout, roots: Roots, history: History) -> None:
+    def __init__(
+        self,
+        container: Container,
+        layout: Layout,
+        roots: Roots,
+        history: History,
+        oom_kills: OomKills | None = None,
+    ) -> None:
         """Open it. Raises OSError when it is gone already."""
         self.container = container
         self.pid = container.pid
@@ -72,6 +81,9 @@ class Target:
                 self.namespace = Namespace(roots.proc, container.pid)
             except OSError as error:
                 logger.info("no network counters for container %s: %s", container.name, error)
+        self._oom_kills = oom_kills or OomKills()
+        self._earlier_kills = self._oom_kills.begin(container)
+        self._kills = -1  # the kernel's count that was noted last
 
     @property
     def gone(self) -> bool:
@@ -99,9 +111,31 @@ class Target:
                 except ValueError as error:
                     errors = (f"network: {error}",)
             sample = self.cgroup.read(now_ns, last, interfaces, host_cpu_seconds, errors)
+            memory = sample.memory
+            if memory is not None and (self._earlier_kills or memory.oom_kills != self._kills):
+                sample = self._with_kills(sample, memory, last)
             self.previous, self.latest = last, sample
             self.history.append(sample)
             return sample
+
+    def was_oom_killed(self) -> None:
+        """The engine says so: count it where the kernel's count could not be read any more."""
+        with self.lock:
+            memory = (self.latest and self.latest.memory) or Memory(0, 0)
+            if (memory.oom_kills or 0) <= self._earlier_kills:
+                total = self._earlier_kills + 1
+                self._oom_kills.note(self.container, total)
+                if self.latest is not None:
+                    self.latest = replace(self.latest, memory=replace(memory, oom_kills=total))
+
+    def _with_kills(self, sample: Sample, memory: Memory, last: Sample | None) -> Sample:
+        """The sample with the kills of all runs instead of those in this cgroup."""
+        if memory.oom_kills is None or (last is not None and memory is last.memory):
+            return sample  # its cgroup is gone: these are the last values, with earlier runs in
+        self._kills = memory.oom_kills
+        total = self._earlier_kills + memory.oom_kills
+        self._oom_kills.note(self.container, total)
+        return replace(sample, memory=replace(memory, oom_kills=total)) if self._earlier_kills else sample
 
     def close(self) -> None:
         """Give the descriptors back; ``latest``, ``previous`` and ``history`` stay."""

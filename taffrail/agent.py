@@ -29,6 +29,7 @@ from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
 from collector.inputs.gelf_http import GelfHttpInput
 from collector.inputs.tails import Tails
+from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sampler import Sampler
 from collector.store import Store
@@ -112,7 +113,8 @@ class Agent:
             max_age_seconds=config.store.max_age or None,
         )
         stack.callback(store.close)
-        sampler = Sampler(containers, roots, interval=config.collector.interval)
+        oom_kills = OomKills(paths.collector_state / "oom_kills.json")
+        sampler = Sampler(containers, roots, interval=config.collector.interval, oom_kills=oom_kills)
         stack.callback(sampler.close)
         sources = Sources(containers, config.collector.host)
         further = config.prometheus.container_labels
