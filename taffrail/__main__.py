@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "plugin": "serve our log drivers to a Docker Engine on this host",
     "demo": "run containers that write through json-file, gelf and fluentd",
     "stats": "show what containers use, live",
+    "history": "show what a container used, up to seven days back",
     "search": "find log lines",
     "dashboards": "write or push the Grafana dashboards and alert rules",
     "config": "show the configuration in force",

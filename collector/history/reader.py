@@ -140,7 +140,7 @@ class HistoryReader:
         return Answer(held, step, resolution, curves(rows, start_us, step_us, count))
 
     def at(self, time_us: int) -> tuple[int, list[Moment]]:
-        """Every container that ran at a moment and the host, by name; and the seconds between rows it is from."""
+        """The host and every container that ran at a moment, by name; and the seconds between rows it is from."""
         resolution = self._resolution(time_us, 0)
         rows: dict[str, tuple[Definition, Rows]] = {}
         if self._archive is not None:
@@ -153,7 +153,7 @@ class HistoryReader:
             rows |= self._rings_around(time_us)
         memory = self._sampler.machine.memory.total_bytes
         moments = [_moment(definition, found, memory) for definition, found in rows.values()]
-        return resolution, sorted(moments, key=lambda one: (one.name, one.id))
+        return resolution, sorted(moments, key=lambda one: (one.id != HOST, one.name, one.id))
 
     # --- which rows ----------------------------------------------------------------------------------
 

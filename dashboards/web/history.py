@@ -8,7 +8,7 @@ seconds; a value is null where nothing is known; the columns are those of ``coll
 is chosen. Default range: the last ten minutes.
 
 ``GET /api/v1/history/at?time=``: back in time, ``{"time_ns", "resolution", "host", "containers": [row, …]}`` with
-the host (id ``/``) and every container that ran at that moment, by name. A row has the keys of a row of
+the host (id ``/``) first and every container that ran at that moment, by name. A row has the keys of a row of
 ``/api/v1/stats`` (``id``, ``name``, ``image``, ``engine``, ``state``, ``host``, ``time_ns``, ``cpu_percent``,
 ``memory_usage_bytes``, ``memory_limit_bytes``, ``memory_percent``, ``net_rx_bytes``, ``net_tx_bytes``,
 ``block_read_bytes``, ``block_write_bytes``, ``pids``) and rates beside the totals

@@ -1,0 +1,111 @@
+"""``taffrail history``: what a container used, up to seven days back, removed ones too."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from taffrail.config import Config
+
+__all__ = ["add_arguments", "run"]
+
+_ROWS = 24  # of the table, about
+_CELLS = 60  # of a sparkline, about
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The container, the time range, the step and the form."""
+    parser.add_argument(
+        "container",
+        nargs="?",
+        default="",
+        metavar="NAME",
+        help="name or id, also of a removed container; / is the host; without it, lists who has history",
+    )
+    parser.add_argument(
+        "--since",
+        default="10m",
+        metavar="TIME",
+        help="from when: 2h, 7d, 2026-01-31T12:00:00Z, Unix seconds (10m)",
+    )
+    parser.add_argument("--until", default="", metavar="TIME", help="to when (now)")
+    parser.add_argument(
+        "--step", default="", metavar="DURATION", help="time between rows: 10s, 5m (about 24 rows)"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="the answer as JSON: columns of at most 720 steps unless --step is given",
+    )
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Print the table. Exit status 1 if nothing is known."""
+    import time
+
+    from taffrail.errors import CommandError
+    from taffrail.units import parse_duration, parse_time
+    from taffrail.wiring import make_paths
+
+    try:
+        until_ns = parse_time(args.until) if args.until else time.time_ns()
+        since_ns = parse_time(args.since)
+        step = parse_duration(args.step) if args.step else 0.0
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if since_ns >= until_ns:
+        raise CommandError(f"--since {args.since}: expected a time before {args.until or 'now'}")
+    if args.step and (step < 1 or step != int(step)):
+        raise CommandError(f"--step {args.step}: expected whole seconds")
+    query = {"from": str(since_ns), "to": str(until_ns)}
+    socket = make_paths(config).agent_socket
+    try:
+        if not args.container:
+            return _list(socket, query, args.json)
+        query["container"] = args.container
+        return _show(socket, query, int(step), (until_ns - since_ns) / 1e9, args.json)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise CommandError(f"no agent answers on {socket}: start one with 'taffrail up' ({error})") from error
+
+
+def _list(socket: Path, query: dict[str, str], as_json: bool) -> int:
+    import orjson
+
+    from taffrail.agent_client import AgentClient
+    from taffrail.history_table import containers_table
+
+    answer = AgentClient(socket).get("/api/v1/history/containers", query)
+    rows = orjson.loads(answer)
+    sys.stdout.write(answer.decode() + "\n" if as_json else containers_table(rows))
+    return 0 if rows else 1
+
+
+def _show(socket: Path, query: dict[str, str], step: int, seconds: float, as_json: bool) -> int:
+    import orjson
+
+    from taffrail.agent_client import AgentClient
+    from taffrail.history_table import history_table
+
+    client = AgentClient(socket)
+
+    def ask(step: int) -> tuple[bytes, Any]:
+        body = client.get("/api/v1/history", query | ({"step": str(step)} if step else {}))
+        return body, orjson.loads(body)
+
+    if as_json:
+        body, answer = ask(step)
+        sys.stdout.write(body.decode() + "\n")
+    else:
+        _, answer = ask(step or _round(seconds / _ROWS))
+        _, overview = ask(_round(seconds / _CELLS))
+        title = f"{answer['name']}   {answer['id'][:12]}   {answer['image']}   a row is {answer['step']} s"
+        sys.stdout.write(history_table(title, answer["times"], answer["columns"], overview["columns"]))
+    return 0 if any(value is not None for value in answer["columns"]["memory_bytes"]) else 1
+
+
+def _round(seconds: float) -> int:
+    """A duration people count in, not shorter."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)
+    return next((step for step in steps if step >= seconds), 86400)
