@@ -25,6 +25,7 @@ from collector.enrich import Sources
 from collector.history.archive import Archive
 from collector.history.reader import HistoryReader
 from collector.history.recorder import Recorder
+from collector.host.collection import HostGroups
 from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
 from collector.inputs.gelf_http import GelfHttpInput
@@ -40,12 +41,13 @@ from dashboards.web.processes_api import ProcessesApi
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
+from exporters.prometheus.node_page import NodePage, host_metrics
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
 from taffrail.history_metrics import history_metrics
-from taffrail.http_security import http_tls, read_tokens, token_check, warn_if_open
+from taffrail.http_security import http_tls, token_check, warn_if_open
 from taffrail.input_tls import input_tls
 from taffrail.log_metrics import (
     delivery_metrics,
@@ -56,6 +58,7 @@ from taffrail.log_metrics import (
     store_metrics,
     tail_metrics,
 )
+from taffrail.tokens import read_tokens
 from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoints
 
 if TYPE_CHECKING:
@@ -127,6 +130,9 @@ class Agent:
             containers, sampler, rules, max_series=config.prometheus.max_series, version=version("taffrail")
         )
         own = SelfMetrics()
+        groups = HostGroups(roots, config.collector.host_groups)
+        node = NodePage(groups, version("taffrail"))
+        own.register(host_metrics(groups, node))
 
         gelf = await self._gelf(stack, store, sources)
         forward = await self._forward(stack, store, sources)
@@ -155,7 +161,8 @@ class Agent:
         else:
             store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
         if config.remote_write.url:
-            work.append(("remote write", self._remote_write(page_of(exposition, sampler, own), own).run()))
+            page = page_of(exposition, sampler, own, node=node)
+            work.append(("remote write", self._remote_write(page, own).run()))
         own.register(sampling_metrics(sampler, exposition))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
@@ -165,7 +172,7 @@ class Agent:
         own.register(remainder_metrics(paths.engine_state / "undelivered", paths.state / "plugin"))
 
         app = web.Application(middlewares=self._middlewares())
-        routes(app, exposition, sampler, own)
+        routes(app, exposition, sampler, own, node=node)
         Api(containers, sampler, store, config.collector.host).add_routes(app)
         reader, recording = self._history(stack, containers, sampler, own)
         work += recording

@@ -1,12 +1,13 @@
-"""A small HTTP client for unix sockets: what the command line asks the agent and the engine with."""
+"""A small HTTP client for unix sockets and agents on other hosts: what the command line asks with."""
 
 from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -37,8 +38,33 @@ class AgentClient:
     """Requests over one unix socket, a connection each. ``timeout`` is in seconds, None waits for ever."""
 
     def __init__(self, path: Path, timeout: float | None = 30.0) -> None:
-        self._path = path
-        self._timeout = timeout
+        self._prefix = ""
+        self._token = ""
+        self._connection: Callable[[], http.client.HTTPConnection] = lambda: _UnixConnection(path, timeout)
+
+    @classmethod
+    def at(
+        cls, url: str, timeout: float | None = 30.0, token: str = "", tls: ssl.SSLContext | None = None
+    ) -> AgentClient:
+        """A client of an agent's TCP address, ``http://host:port`` or ``https://host:port``.
+
+        Raises CommandError naming the URL if it is neither.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:  # a port that is no number
+            host = ""
+        if not host or parts.scheme not in ("http", "https") or parts.query or parts.username:
+            raise CommandError(f"{url!r}: expected http://HOST:PORT or https://HOST:PORT")
+        client = cls(Path("/"), timeout)
+        client._prefix = parts.path.rstrip("/")
+        client._token = token
+        if parts.scheme == "https":
+            client._connection = lambda: http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
+        else:
+            client._connection = lambda: http.client.HTTPConnection(host, port, timeout=timeout)
+        return client
 
     def request(
         self, method: str, path: str, query: dict[str, str] | None = None, body: object = None
@@ -47,11 +73,13 @@ class AgentClient:
 
         Raises OSError if nobody answers there, CommandError with the server's own words for a status of 400 or above.
         """
-        connection = _UnixConnection(self._path, self._timeout)
-        target = f"{path}?{urlencode(query)}" if query else path
+        connection = self._connection()
+        target = self._prefix + (f"{path}?{urlencode(query)}" if query else path)
         data = None if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
         headers = {"Connection": "close"}  # one request each: the answer's end closes the socket
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
         if data is not None:
             headers["Content-Type"] = kind
         connection.request(method, target, body=data, headers=headers)

@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -23,7 +22,7 @@ from taffrail.config import HttpConfig
 from taffrail.errors import CommandError
 from taffrail.wiring import split_address
 
-__all__ = ["http_tls", "read_tokens", "token_check", "warn_if_open"]
+__all__ = ["http_tls", "token_check", "warn_if_open"]
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +42,6 @@ def http_tls(config: HttpConfig) -> ssl.SSLContext | None:
         files = f"tls_cert {config.tls_cert}, tls_key {config.tls_key or config.tls_cert}"
         raise CommandError(f"[http] {files}: {error}") from error
     return context
-
-
-def read_tokens(path: str, key: str) -> tuple[str, ...]:
-    """The tokens of a file, one a line. Raises CommandError naming ``key`` when it has none or cannot be read."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{key} {path}: {error}") from error
-    tokens = tuple(line.strip() for line in lines if line.strip())
-    if not tokens:
-        raise CommandError(f"{key} {path}: expected a token on a line, the file has none")
-    return tokens
 
 
 def token_check(tokens: tuple[str, ...]) -> Middleware:

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from taffrail.config import HttpConfig
 from taffrail.errors import CommandError
-from taffrail.http_security import http_tls, read_tokens, token_check, warn_if_open
+from taffrail.http_security import http_tls, token_check, warn_if_open
+from taffrail.tokens import read_tokens
 
 
 @pytest.fixture

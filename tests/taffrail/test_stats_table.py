@@ -1,8 +1,10 @@
+import csv
 import re
 
 import orjson
 
-from taffrail.stats_table import json_lines, live_frame, table
+from taffrail.live_screen import fit
+from taffrail.stats_table import CSV_COLUMNS, csv_lines, json_lines, table_lines
 
 ROW: dict[str, object] = {
     "id": "0123456789abcdef" * 4,
@@ -21,7 +23,7 @@ ROW: dict[str, object] = {
 
 
 def test_the_table_has_docker_stats_columns_with_the_name_first() -> None:
-    heading, line = table([ROW]).splitlines()
+    heading, line = table_lines([ROW])
     assert heading.split("   ")[0] == "NAME"
     assert re.split(" {3,}", line) == [
         "web", "0123456789ab", "50.12%", "514.3MiB / 1.781GiB", "28.20%", "1.25kB / 656B", "0B / 12.3MB", "3",
@@ -29,7 +31,7 @@ def test_the_table_has_docker_stats_columns_with_the_name_first() -> None:
 
 
 def test_a_container_without_a_sample_has_dashes() -> None:
-    line = table([{"id": "f" * 64, "name": "late", "time_ns": 0}]).splitlines()[1]
+    line = table_lines([{"id": "f" * 64, "name": "late", "time_ns": 0}])[1]
     assert line.split() == [
         "late",
         "ffffffffffff",
@@ -48,11 +50,32 @@ def test_a_container_without_a_sample_has_dashes() -> None:
     ]
 
 
-def test_a_live_frame_leaves_nothing_of_the_one_before() -> None:
-    frame = live_frame([ROW])
-    assert frame.startswith("\x1b[H")
-    assert frame.endswith("\x1b[J")
-    assert frame.count("\x1b[K\n") == 2
+def test_the_host_stands_first_where_there_are_several() -> None:
+    lines = table_lines([{**ROW, "host": "alpha"}, {**ROW, "host": "be\x1b[2Jta"}], with_host=True)
+    assert [line.split()[0] for line in lines] == ["HOST", "alpha", "be\\x1b[2Jta"]
+
+
+def test_csv_has_a_heading_once_and_nothing_where_there_is_no_sample() -> None:
+    full = {**ROW, "host": "alpha", "image": 'a,"b"'}
+    late = {"id": "f" * 64, "name": "late", "time_ns": 0, "cpu_percent": 0.0, "host": "alpha"}
+    heading, *rows = csv.reader(csv_lines([full, late], heading=True).splitlines())
+    assert tuple(heading) == CSV_COLUMNS
+    first, second = (dict(zip(heading, row, strict=True)) for row in rows)
+    assert (first["image"], first["cpu_percent"], first["block_write_bytes"]) == (
+        'a,"b"',
+        "50.123",
+        "12300000",
+    )
+    assert (second["name"], second["cpu_percent"], second["time_ns"]) == ("late", "", "")
+    assert len(csv_lines([full], heading=False).splitlines()) == 1
+
+
+def test_a_screen_holds_what_fits_and_counts_the_rest() -> None:
+    lines = ["heading", *(f"row {n}" for n in range(10))]
+    assert fit(lines, [], 80, 24) == lines
+    assert fit(lines, [], 5, 24) == ["headi", *(f"row {n}" for n in range(10))]
+    assert fit(lines, ["an error"], 80, 6) == ["heading", "row 0", "row 1", "… 8 more", "an error"]
+    assert fit(lines, ["one", "two"], 80, 2) == ["… 11 more"]
 
 
 def test_json_has_dockers_keys_and_the_unrounded_numbers() -> None:
