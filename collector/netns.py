@@ -103,6 +103,10 @@ class Namespace:
         """Whether the next read needs the host's counters alone."""
         return self._countdown > 0
 
+    def open(self, name: str) -> int:
+        """Open a file below ``/proc/PID``, like ``net/snmp``; the caller closes it. Raises OSError."""
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+
     def close(self) -> None:
         """Give the descriptor back."""
         if self._directory >= 0:
@@ -110,7 +114,7 @@ class Namespace:
             self._directory = -1
 
     def _read_file(self) -> tuple[Interface, ...]:
-        fd = os.open("net/dev", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        fd = self.open("net/dev")
         try:
             data = os.read(fd, 65536)
             if len(data) > 4000:  # more than one seq_file buffer: the rest comes with further reads

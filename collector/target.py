@@ -5,6 +5,7 @@ Opened when the container starts and closed when it is gone; what it read last o
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Mapping
@@ -117,6 +118,16 @@ class Target:
             self.previous, self.latest = last, sample
             self.history.append(sample)
             return sample
+
+    def open_proc(self, name: str) -> int:
+        """Open a file of the first process's directory in procfs, like ``net/snmp``; the caller closes it.
+
+        Raises OSError: ESRCH where the container is closed or has no namespace of its own.
+        """
+        with self.lock:  # closing gives the directory's number to somebody else
+            if self.closed or self.namespace is None:
+                raise ProcessLookupError(errno.ESRCH, "no such process", name)
+            return self.namespace.open(name)
 
     def was_oom_killed(self) -> None:
         """The engine says so: count it where the kernel's count could not be read any more."""

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FlatKeys", "Plan", "number", "number_or_max", "open_file", "read_all", "read_once"]
+__all__ = ["FlatKeys", "Plan", "number", "number_or_max", "open_file", "read_all", "read_once", "read_whole"]
 
 #: One read takes at most this much; every file but a long device list fits.
 CHUNK = 8192
@@ -55,6 +55,15 @@ def read_once(directory: Path | None, name: str) -> bytes | None:
         if error.errno in _UNSUPPORTED:
             return None
         raise
+    finally:
+        os.close(fd)
+
+
+def read_whole(directory: Path, name: str) -> bytes:
+    """Open, read to the end and close. Raises OSError."""
+    fd = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_all(fd)
     finally:
         os.close(fd)
 

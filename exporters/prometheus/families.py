@@ -6,47 +6,10 @@ writer (``exposition.py``) knows no names of its own, and documentation and test
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
+from exporters.prometheus.family import Family, Kind
+from exporters.prometheus.slow_families import BEYOND_SLOW, SLOW
 
 __all__ = ["BEYOND", "FAMILIES", "Family", "Kind"]
-
-
-class Kind(enum.StrEnum):
-    """The types of text format 0.0.4 that are used here."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One series a container (or interface, device, disk, the machine) has. Rows of one name are adjacent.
-
-    ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``tasks``, ``interface``,
-    ``device`` name the parts of ``collector/sample.py``; ``disk`` and ``filesystem`` exist for the host
-    alone; ``container`` comes from discovery; ``machine`` and ``scrape`` have no container's labels;
-    ``lane.GROUP`` is read by a group of ``collector/lanes/`` under the family's name.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    source: str
-    unit: str = ""
-    labels: str = ""  #: rendered labels besides the container's own
-    default: int | None = None  #: the value where the kernel has none; None leaves the series out
-    varies: tuple[str, ...] = ()  #: names of labels whose values are known only when they are read
-
-    @property
-    def group(self) -> str:
-        """The first part of ``source``."""
-        return self.source.partition(".")[0]
-
-    @property
-    def field(self) -> str:
-        """The rest of ``source``."""
-        return self.source.partition(".")[2]
 
 
 def _counter(name: str, source: str, text: str, unit: str = "", labels: str = "") -> Family:
@@ -275,6 +238,7 @@ BEYOND = (
         "Processes killed for want of memory, until the end.",
     ),
     _gauge("container_info", "container.info", "What does not change while the container exists."),
+    *BEYOND_SLOW,
 )
 
 _META = (
@@ -302,6 +266,7 @@ FAMILIES: tuple[Family, ...] = (
     *_EVENTS,
     *_PRESSURE,
     *_PROCESS,
+    *SLOW,
     *BEYOND,
     *_META,
     *_MACHINE,

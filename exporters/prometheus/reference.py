@@ -23,6 +23,7 @@ def table() -> str:
     for name, rows in groupby(FAMILIES, key=lambda family: family.name):
         family, *others = rows
         labels = sorted({row.labels for row in (family, *others) if row.labels})
+        labels += [f'{name}="…"' for name in family.varies]
         mark = " *" if name in beyond else ""
         shown = "<br>".join(f"`{text}`" for text in labels)
         lines.append(f"| `{name}`{mark} | {family.kind} | {family.unit} | {shown} | {family.help} |")

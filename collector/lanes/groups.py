@@ -1,0 +1,85 @@
+"""The slow groups there are: what each is called, whether it is on, how often it is read.
+
+Names are cAdvisor's where it has the group. Groups that something else has to make (``disk``) are known
+here by name only; ``choose`` says which of all are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from collector.lanes.conntrack import ConntrackGroup
+from collector.lanes.controllers import CpusetGroup, HugetlbGroup, NumaGroup
+from collector.lanes.lane import Group
+from collector.lanes.netstat import AdvancedTcpGroup, NetstatGroup, SockstatGroup
+from collector.lanes.processes import ProcessGroup, SchedGroup, TaskGroup
+from collector.lanes.sockets import TcpGroup, UdpGroup
+from collector.roots import Roots
+
+__all__ = ["CHOICES", "Choice", "choose", "make"]
+
+#: Reading more often than this would be a pass of its own.
+LEAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A group that can be had."""
+
+    on: bool  #: unless configured otherwise
+    seconds: float  #: between readings, unless configured otherwise
+    make: Callable[[Roots, float], Group]
+
+
+CHOICES: Mapping[str, Choice] = {
+    "tcp": Choice(True, 30.0, lambda _, seconds: TcpGroup(seconds)),
+    "udp": Choice(True, 30.0, lambda _, seconds: UdpGroup(seconds)),
+    "netstat": Choice(True, 15.0, lambda _, seconds: NetstatGroup(seconds)),
+    "sockstat": Choice(True, 30.0, lambda _, seconds: SockstatGroup(seconds)),
+    "conntrack": Choice(True, 30.0, ConntrackGroup),
+    "process": Choice(True, 30.0, ProcessGroup),
+    "cpuLoad": Choice(True, 30.0, TaskGroup),
+    "hugetlb": Choice(True, 60.0, HugetlbGroup),
+    "advtcp": Choice(False, 30.0, lambda _, seconds: AdvancedTcpGroup(seconds)),
+    "sched": Choice(False, 30.0, SchedGroup),
+    "memory_numa": Choice(False, 60.0, lambda _, seconds: NumaGroup(seconds)),
+    "cpuset": Choice(False, 60.0, lambda _, seconds: CpusetGroup(seconds)),
+}
+
+
+def choose(wanted: Iterable[str], known: Mapping[str, bool] | None = None) -> tuple[str, ...]:
+    """The groups that are on, of ``known`` (by name, whether on by default; ``CHOICES`` if not given).
+
+    Plain names are the whole set; names with ``+`` or ``-`` before them change the default one.
+    Raises ValueError naming a group nobody knows, or a mixture.
+    """
+    defaults = {name: choice.on for name, choice in CHOICES.items()} if known is None else known
+    words = list(wanted)
+    changes = [word for word in words if word[:1] in ("+", "-")]
+    if changes and len(changes) != len(words):
+        raise ValueError(f"groups {words!r}: expected either all names with + or -, or none")
+    for word in words:
+        if word.lstrip("+-") not in defaults:
+            raise ValueError(f"no group {word.lstrip('+-')!r}; known are {', '.join(sorted(defaults))}")
+    on = {name for name, default in defaults.items() if default} if changes or not words else set(words)
+    on |= {word[1:] for word in changes if word[0] == "+"}
+    on -= {word[1:] for word in changes if word[0] == "-"}
+    return tuple(name for name in defaults if name in on)
+
+
+def make(roots: Roots, names: Iterable[str], seconds: Mapping[str, float] | None = None) -> list[Group]:
+    """The groups of ``CHOICES`` by name, each at its interval or the one in ``seconds``.
+
+    Raises ValueError naming an interval that is too short.
+    """
+    groups = []
+    for name in names:
+        choice = CHOICES[name]
+        interval = (seconds or {}).get(name, choice.seconds)
+        if interval < LEAST_SECONDS:
+            raise ValueError(
+                f"interval of group {name!r}: {interval:g} s, expected {LEAST_SECONDS:g} s or more"
+            )
+        groups.append(choice.make(roots, interval))
+    return groups

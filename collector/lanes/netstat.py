@@ -1,0 +1,229 @@
+"""Groups ``netstat``, ``advtcp`` and ``sockstat``: the protocol counters of every network namespace.
+
+``netstat`` has node_exporter's names and the fields it exports by default, ``advtcp`` cAdvisor's one family.
+Source of the formats: the kernel's Documentation/networking/snmp_counter.rst and proc(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from collector.lanes.board import Key, Reading
+from collector.lanes.inside import read_file
+from collector.target import Target
+
+__all__ = ["ADVANCED_TCP", "FIELDS", "AdvancedTcpGroup", "NetstatGroup", "SockstatGroup", "field_of"]
+
+#: What node_exporter's netstat collector exports unless it is told otherwise (its flag's default).
+FIELDS = (
+    "Icmp6_InErrors",
+    "Icmp6_InMsgs",
+    "Icmp6_OutMsgs",
+    "Icmp_InErrors",
+    "Icmp_InMsgs",
+    "Icmp_OutMsgs",
+    "Ip6_InOctets",
+    "Ip6_OutOctets",
+    "IpExt_InOctets",
+    "IpExt_OutOctets",
+    "Ip_Forwarding",
+    "TcpExt_ListenDrops",
+    "TcpExt_ListenOverflows",
+    "TcpExt_SyncookiesFailed",
+    "TcpExt_SyncookiesRecv",
+    "TcpExt_SyncookiesSent",
+    "TcpExt_TCPOFOQueue",
+    "TcpExt_TCPRcvQDrop",
+    "TcpExt_TCPSynRetrans",
+    "TcpExt_TCPTimeouts",
+    "Tcp_ActiveOpens",
+    "Tcp_CurrEstab",
+    "Tcp_InErrs",
+    "Tcp_InSegs",
+    "Tcp_OutRsts",
+    "Tcp_OutSegs",
+    "Tcp_PassiveOpens",
+    "Tcp_RetransSegs",
+    "Udp6_InDatagrams",
+    "Udp6_InErrors",
+    "Udp6_NoPorts",
+    "Udp6_OutDatagrams",
+    "Udp6_RcvbufErrors",
+    "Udp6_SndbufErrors",
+    "UdpLite6_InErrors",
+    "UdpLite_InErrors",
+    "Udp_InDatagrams",
+    "Udp_InErrors",
+    "Udp_NoPorts",
+    "Udp_OutDatagrams",
+    "Udp_RcvbufErrors",
+    "Udp_SndbufErrors",
+)
+
+#: The values of cAdvisor's label ``tcp_state``: fields of Tcp and TcpExt in small letters.
+_ADVANCED = """
+    rtoalgorithm rtomin rtomax maxconn activeopens passiveopens attemptfails estabresets currestab insegs
+    outsegs retranssegs inerrs outrsts incsumerrors embryonicrsts syncookiessent syncookiesrecv
+    syncookiesfailed prunecalled rcvpruned ofopruned outofwindowicmps lockdroppedicmps tw twrecycled twkilled
+    tcptimewaitoverflow tcptimeouts tcpspuriousrtos tcplossprobes tcplossproberecovery tcprenorecoveryfail
+    tcpsackrecoveryfail tcprenofailures tcpsackfailures tcplossfailures delayedacks delayedacklocked
+    delayedacklost listenoverflows listendrops tcphphits tcppureacks tcphpacks tcprenorecovery tcpsackrecovery
+    tcpsackreneging tcpfackreorder tcpsackreorder tcprenoreorder tcptsreorder tcpfullundo tcppartialundo
+    tcpdsackundo tcplossundo tcpfastretrans tcpslowstartretrans tcplostretransmit tcpretransfail
+    tcprcvcollapsed tcpdsackoldsent tcpdsackofosent tcpdsackrecv tcpdsackoforecv tcpabortondata
+    tcpabortonclose tcpabortonmemory tcpabortontimeout tcpabortonlinger tcpabortfailed tcpmemorypressures
+    tcpmemorypressureschrono tcpsackdiscard tcpdsackignoredold tcpdsackignorednoundo tcpmd5notfound
+    tcpmd5unexpected tcpmd5failure tcpsackshifted tcpsackmerged tcpsackshiftfallback tcpbacklogdrop
+    pfmemallocdrop tcpminttldrop tcpdeferacceptdrop ipreversepathfilter tcpreqqfulldocookies tcpreqqfulldrop
+    tcpfastopenactive tcpfastopenactivefail tcpfastopenpassive tcpfastopenpassivefail
+    tcpfastopenlistenoverflow tcpfastopencookiereqd tcpsynretrans tcporigdatasent pawsactive pawsestab
+    """
+ADVANCED_TCP = frozenset(_ADVANCED.split())
+
+_SIX = re.compile(rb"(Icmp6|Ip6|Udp6|UdpLite6)(\w+)")
+
+
+class _Table:
+    """Picks fields out of ``net/snmp`` and ``net/netstat``: lines of names, each before a line of values.
+
+    Where the fields are is learnt once for a kernel: by the lines of names, which are then compared whole.
+    """
+
+    def __init__(self, key: Callable[[str, str], Key | None]) -> None:
+        """``key`` says what a protocol's field is called, or that it is not wanted."""
+        self._key = key
+        self._learnt: dict[bytes, tuple[bytes, int, tuple[Key, ...], itemgetter[Any]]] = {}
+
+    def take(self, data: bytes, into: list[Reading]) -> None:
+        """Append a file's readings. Raises ValueError where names and values do not go together."""
+        lines = data.split(b"\n")
+        for names, values in zip(lines[::2], lines[1::2], strict=False):
+            learnt = self._learnt.get(names)
+            if learnt is None:
+                learnt = self._learnt[names] = self._learn(names)
+            protocol, count, keys, pick = learnt
+            if not keys:
+                continue
+            words = values.split()
+            if len(words) != count or words[0] != protocol:
+                raise ValueError(f"line {values[:60]!r}: expected a number for each of {names[:60]!r}")
+            into += [Reading(*key, int(word)) for key, word in zip(keys, pick(words)[2:], strict=True)]
+
+    def _learn(self, names: bytes) -> tuple[bytes, int, tuple[Key, ...], itemgetter[Any]]:
+        first, *words = names.split() or [b""]
+        protocol = first.removesuffix(b":").decode(errors="replace")
+        named = [(self._key(protocol, word.decode(errors="replace")), at) for at, word in enumerate(words, 1)]
+        found = [(key, at) for key, at in named if key is not None]
+        # The first place is named so that one field is a tuple too.
+        pick: itemgetter[Any] = itemgetter(0, 0, *(at for _, at in found))
+        return first, len(words) + 1, tuple(key for key, _ in found), pick
+
+
+def field_of(protocol: str, name: str) -> Key | None:
+    """The family of a field node_exporter exports."""
+    field = f"{protocol}_{name}"
+    return (f"container_netstat_{field}", ()) if field in FIELDS else None
+
+
+def _advanced(protocol: str, name: str) -> Key | None:
+    if protocol not in ("Tcp", "TcpExt") or name.lower() not in ADVANCED_TCP:
+        return None
+    return "container_network_advance_tcp_stats_total", (("tcp_state", name.lower()),)
+
+
+class NetstatGroup:
+    """Retransmits, overflowing listen queues, dropped datagrams and their kind, of every namespace."""
+
+    name = "netstat"
+
+    def __init__(self, seconds: float = 15.0) -> None:
+        self.seconds = seconds
+        self._table = _Table(field_of)
+        self._six: dict[bytes, Key | None] = {}
+
+    def read(self, target: Target) -> Sequence[Reading]:
+        """Raise OSError, ValueError."""
+        if not target.counts_network:
+            return ()
+        readings: list[Reading] = []
+        self._table.take(read_file(target, "net/snmp"), readings)
+        self._table.take(read_file(target, "net/netstat"), readings)
+        with contextlib.suppress(FileNotFoundError):  # no IPv6
+            self._take_six(read_file(target, "net/snmp6"), readings)
+        return readings
+
+    def _take_six(self, data: bytes, into: list[Reading]) -> None:
+        """``net/snmp6`` has a name and a number a line: ``Udp6InErrors 0``."""
+        words = data.split()
+        for name, value in zip(words[::2], words[1::2], strict=True):
+            if name not in self._six:
+                found = _SIX.fullmatch(name)
+                self._six[name] = field_of(found[1].decode(), found[2].decode()) if found else None
+            key = self._six[name]
+            if key is not None:
+                into.append(Reading(*key, int(value)))
+
+
+class AdvancedTcpGroup:
+    """About a hundred counters of TCP in every namespace, as cAdvisor has them: typed as gauges."""
+
+    name = "advtcp"
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self._table = _Table(_advanced)
+
+    def read(self, target: Target) -> Sequence[Reading]:
+        """Raise OSError, ValueError."""
+        if not target.counts_network:
+            return ()
+        readings: list[Reading] = []
+        self._table.take(read_file(target, "net/snmp"), readings)
+        self._table.take(read_file(target, "net/netstat"), readings)
+        return readings
+
+
+#: What is counted in each namespace; orphans, allocated sockets and memory are the whole host's.
+_SOCKSTAT = {
+    b"sockets:": (b"used",),
+    b"TCP:": (b"inuse", b"tw"),
+    b"UDP:": (b"inuse",),
+    b"UDPLITE:": (b"inuse",),
+    b"RAW:": (b"inuse",),
+    b"FRAG:": (b"inuse", b"memory"),
+    b"TCP6:": (b"inuse",),
+    b"UDP6:": (b"inuse",),
+    b"UDPLITE6:": (b"inuse",),
+    b"RAW6:": (b"inuse",),
+    b"FRAG6:": (b"inuse", b"memory"),
+}
+
+
+class SockstatGroup:
+    """Sockets in use by protocol, under node_exporter's names."""
+
+    name = "sockstat"
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+
+    def read(self, target: Target) -> Sequence[Reading]:
+        """Raise OSError, ValueError."""
+        if not target.counts_network:
+            return ()
+        data = read_file(target, "net/sockstat")
+        with contextlib.suppress(FileNotFoundError):  # no IPv6
+            data += read_file(target, "net/sockstat6")
+        readings = []
+        for line in data.split(b"\n"):
+            words = line.split()
+            wanted = _SOCKSTAT.get(words[0], ()) if words else ()
+            for name, value in zip(words[1::2], words[2::2], strict=True):
+                if name in wanted:
+                    family = f"container_sockstat_{words[0][:-1].decode()}_{name.decode()}"
+                    readings.append(Reading(family, (), int(value)))
+        return readings

@@ -1,0 +1,224 @@
+"""Groups ``tcp`` and ``udp``: sockets by state, listen queues, drops, by sock_diag in the namespace.
+
+``/proc/PID/net/tcp`` says the same for 2 ms of the kernel's time. Formats: linux/inet_diag.h and
+linux/sock_diag.h. Names and label values are cAdvisor's, but for the listen queues, which are ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+
+from collector.lanes.board import Reading
+from collector.lanes.inside import Dump, inside, read_file
+from collector.target import Target
+
+__all__ = ["MAX_PORTS", "TCP_STATES", "UDP_STATES", "TcpGroup", "UdpGroup", "parse_in_use"]
+
+#: By the kernel's numbers from 1 (include/net/tcp_states.h), as cAdvisor writes them.
+TCP_STATES = (
+    "established",
+    "synsent",
+    "synrecv",
+    "finwait1",
+    "finwait2",
+    "timewait",
+    "close",
+    "closewait",
+    "lastack",
+    "listen",
+    "closing",
+)
+UDP_STATES = ("listen", "dropped", "rxqueued", "txqueued")
+
+#: Listening ports of one container that get series, the lowest ones.
+MAX_PORTS = 32
+
+_SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
+_TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY = 18, 20
+_SYN_RECV, _LISTEN, _NEW_SYN_RECV = 3, 10, 12
+_ALL = 0xFFF  # every state of a connection; bit 13, bound but neither connected nor listening, is left out
+_SKMEMINFO, _DROPS = 7, 8
+_QUEUES = struct.Struct("=II")
+_QUEUES_AT = 56  # inet_diag_msg: 4 bytes, inet_diag_sockid 48, expires 4, then rqueue and wqueue
+_MESSAGE = 72
+_ATTRIBUTE = struct.Struct("=HH")
+
+_TCP_KEYS = {
+    family: tuple((name, (("tcp_state", state),)) for state in TCP_STATES)
+    for family, name in (
+        (socket.AF_INET, "container_network_tcp_usage_total"),
+        (socket.AF_INET6, "container_network_tcp6_usage_total"),
+    )
+}
+_UDP_NAMES = {
+    socket.AF_INET: "container_network_udp_usage_total",
+    socket.AF_INET6: "container_network_udp6_usage_total",
+}
+_UDP_KEYS = {
+    family: tuple((name, (("udp_state", state),)) for state in UDP_STATES)
+    for family, name in _UDP_NAMES.items()
+}
+
+
+def parse_in_use(sockstat: bytes, sockstat6: bytes) -> tuple[int, int, int]:
+    """From ``/proc/net/sockstat`` and ``sockstat6``: TCP sockets (those in TIME_WAIT too), UDP sockets over
+    IPv4, UDP sockets over IPv6, of the namespace. Raises ValueError where the lines are not there.
+    """
+    found = {line.partition(b":")[0]: line.split() for line in (sockstat + sockstat6).split(b"\n")}
+    tcp, udp = found.get(b"TCP", []), found.get(b"UDP", [])
+    if len(tcp) < 7 or len(udp) < 3:
+        raise ValueError(f"sockstat {sockstat[:80]!r}: expected lines 'TCP: inuse …' and 'UDP: inuse …'")
+    tcp6, udp6 = found.get(b"TCP6"), found.get(b"UDP6")
+    return (
+        int(tcp[2]) + int(tcp[6]) + (int(tcp6[2]) if tcp6 else 0),
+        int(udp[2]),
+        int(udp6[2]) if udp6 else 0,
+    )
+
+
+def in_use(target: Target) -> tuple[int, int, int]:
+    """``parse_in_use`` of a container; without IPv6 the second file is not there."""
+    try:
+        six = read_file(target, "net/sockstat6")
+    except FileNotFoundError:
+        six = b""
+    return parse_in_use(read_file(target, "net/sockstat"), six)
+
+
+class TcpGroup:
+    """TCP sockets of every namespace by state, and how full its listen queues are."""
+
+    name = "tcp"
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self.cut = 0  #: listening ports left out, over ``MAX_PORTS``, summed over readings
+        self._dump = Dump(_SOCK_DIAG)
+        # The older request: it walks the kernel's table once for both families, the newer one for each.
+        self._request = bytes(52) + struct.pack("=II", _ALL, 0)
+
+    def read(self, target: Target) -> Sequence[Reading]:
+        """Raise OSError, ValueError."""
+        if not target.counts_network:
+            return ()
+        counts: dict[int, list[int]] = {socket.AF_INET: [0] * 13, socket.AF_INET6: [0] * 13}
+        ports: dict[int, tuple[int, int]] = {}
+        if in_use(target)[0]:  # the walk costs a quarter of a millisecond, which most would spend for nothing
+
+            def take(data: memoryview, start: int, _end: int) -> None:
+                state = data[start + 1]
+                counts[data[start]][state] += 1
+                if state == _LISTEN:
+                    port = data[start + 4] << 8 | data[start + 5]
+                    queue = _QUEUES.unpack_from(data, start + _QUEUES_AT)
+                    if port not in ports or _fuller(queue, ports[port]):
+                        ports[port] = queue
+
+            with inside(target):
+                self._dump.ask(_TCPDIAG_GETSOCK, self._request, take)
+        readings = []
+        for family, keys in _TCP_KEYS.items():
+            states = counts[family]
+            states[_SYN_RECV] += states[_NEW_SYN_RECV]
+            readings += [Reading(*key, states[number]) for number, key in enumerate(keys, 1)]
+        return readings + self._queues(ports)
+
+    def _queues(self, ports: dict[int, tuple[int, int]]) -> list[Reading]:
+        shown = sorted(ports)[:MAX_PORTS]
+        self.cut += len(ports) - len(shown)
+        readings = []
+        for port in shown:
+            labels = (("port", str(port)),)
+            length, limit = ports[port]
+            readings.append(Reading("container_network_listen_queue_length", labels, length))
+            readings.append(Reading("container_network_listen_queue_limit", labels, limit))
+        return readings
+
+
+class UdpGroup:
+    """UDP sockets of every namespace, what they have queued and what they dropped."""
+
+    name = "udp"
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self._dump = Dump(_SOCK_DIAG)
+        self._missing = False  # a kernel without udp_diag
+
+    def read(self, target: Target) -> Sequence[Reading]:
+        """Raise OSError, ValueError."""
+        if not target.counts_network:
+            return ()
+        _, four, six = in_use(target)
+        readings: list[Reading] = []
+        for family, sockets in ((socket.AF_INET, four), (socket.AF_INET6, six)):
+            sums = self._sums(target, family) if sockets else (0, 0, 0, 0)
+            readings += [Reading(*key, value) for key, value in zip(_UDP_KEYS[family], sums, strict=True)]
+        return readings
+
+    def _sums(self, target: Target, family: int) -> tuple[int, int, int, int]:
+        if not self._missing:
+            try:
+                return self._ask(target, family)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EPROTONOSUPPORT):
+                    raise
+                os.close(target.open_proc("net"))  # raises if it is the container that is missing
+                self._missing = True
+        name = "net/udp" if family == socket.AF_INET else "net/udp6"
+        return parse_udp_table(read_file(target, name))
+
+    def _ask(self, target: Target, family: int) -> tuple[int, int, int, int]:
+        sums = [0, 0, 0, 0]
+
+        def take(data: memoryview, start: int, end: int) -> None:
+            received, sent = _QUEUES.unpack_from(data, start + _QUEUES_AT)
+            sums[0] += 1
+            sums[1] += _drops(data, start + _MESSAGE, end)
+            sums[2] += received
+            sums[3] += sent
+
+        request = struct.pack("=BBBBI", family, socket.IPPROTO_UDP, 1 << (_SKMEMINFO - 1), 0, _ALL)
+        with inside(target):
+            self._dump.ask(_SOCK_DIAG_BY_FAMILY, request + bytes(48), take)
+        return sums[0], sums[1], sums[2], sums[3]
+
+
+def parse_udp_table(data: bytes) -> tuple[int, int, int, int]:
+    """``/proc/net/udp``: sockets, datagrams dropped, bytes received and not read, bytes being sent.
+
+    cAdvisor reads the two queues the other way round. Raises ValueError on a line without 13 columns.
+    """
+    sockets = drops = received = sent = 0
+    for line in data.split(b"\n")[1:-1]:
+        words = line.split()
+        if len(words) < 13:
+            raise ValueError(f"net/udp line {line[:60]!r}: expected 13 columns")
+        send, _, receive = words[4].partition(b":")
+        sockets += 1
+        drops += int(words[12])
+        received += int(receive, 16)
+        sent += int(send, 16)
+    return sockets, drops, received, sent
+
+
+def _drops(data: memoryview, offset: int, end: int) -> int:
+    """Datagrams dropped for want of room, from the socket's memory information."""
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if kind == _SKMEMINFO and length >= 4 + 4 * (_DROPS + 1):
+            dropped: int = struct.unpack_from("=I", data, offset + 4 + 4 * _DROPS)[0]
+            return dropped
+        if length < 4:
+            break
+        offset += (length + 3) & ~3
+    return 0
+
+
+def _fuller(queue: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a listen queue is nearer to its limit; of several sockets at a port the fullest is shown."""
+    return queue[0] * max(other[1], 1) > other[0] * max(queue[1], 1)
