@@ -74,6 +74,13 @@ class CollectorConfig:
         metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
     )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+    host_groups: tuple[str, ...] = field(
+        default=("all",),
+        metadata=_doc(
+            "Node Exporter's collectors served for the host: names, `all`, `-NAME` for all but that one; "
+            "empty: none, where Node Exporter itself runs"
+        ),
+    )
     history_max_size: Bytes = field(
         default=256 * 1024**2,
         metadata=_doc(

@@ -124,6 +124,13 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
         raise ConfigError(f"[log] format {config.log.format!r}: expected text or json")
     if config.collector.interval <= 0:
         raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
+    if config.collector.host_groups not in ((), ("all",)):
+        from collector.host.collection import choose  # memory that few commands need
+
+        try:
+            choose(config.collector.host_groups)
+        except ValueError as error:
+            raise ConfigError(f"[collector] host_groups: {error}") from error
     return config
 
 

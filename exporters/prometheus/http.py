@@ -13,6 +13,7 @@ from isal import igzip
 
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import CONTENT_TYPE, Exposition
+from exporters.prometheus.node_page import NodePage
 from exporters.prometheus.self_metrics import SelfMetrics
 
 __all__ = ["page_of", "routes"]
@@ -26,12 +27,15 @@ def page_of(
     sampler: Sampler,
     self_metrics: SelfMetrics | None = None,
     max_age: float = 1.0,
+    node: NodePage | None = None,
 ) -> Callable[[], bytes]:
     """The whole page as ``GET /metrics`` has it, for whoever sends it elsewhere. To be called in a thread."""
 
     def page() -> bytes:
         sampler.sample_if_older(max_age)
         body = exposition.render()
+        if node is not None:
+            body += node.render()
         return body if self_metrics is None else body + self_metrics.text()
 
     return page
@@ -43,6 +47,7 @@ def routes(
     sampler: Sampler,
     self_metrics: SelfMetrics | None = None,
     max_age: float = 1.0,
+    node: NodePage | None = None,
 ) -> None:
     """Add ``GET /metrics`` to an application.
 
@@ -53,6 +58,8 @@ def routes(
     def page(names: frozenset[str], compress: bool) -> bytes:
         sampler.sample_if_older(max_age)
         body = exposition.render(names=names)
+        if node is not None:
+            body += node.render(names)
         if self_metrics is not None and not names:
             body += self_metrics.text()
         if compress and len(body) >= _COMPRESS_FROM:

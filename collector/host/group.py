@@ -1,0 +1,125 @@
+"""What a group of host counters is: a callable that answers with series under Node Exporter's names.
+
+A group reads the files of one subsystem and parses them; ``groups/`` has one for each of Node Exporter's
+collectors of the same name. Names, types and help of the families are the exporter's (``exporters/``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from collector.roots import Roots
+
+__all__ = ["Absent", "Factory", "Files", "Labels", "Reader", "Readings", "Series", "one", "plain"]
+
+#: Values of a family's labels, in the order of the table of families.
+Labels = tuple[str, ...]
+#: Series of one family.
+Series = list[tuple[Labels, float]]
+#: Family to its series; a family stands in the readings of one group only.
+Readings = dict[str, Series]
+#: Takes a group's readings now. Raises Absent where the host does not have the thing, OSError or ValueError.
+Reader = Callable[[], Readings]
+
+_CHUNK = 1 << 16
+
+
+class Absent(Exception):
+    """The host does not have what the group is about."""
+
+
+class Files:
+    """Files below the host's roots, read whole; within one scrape a file is read once."""
+
+    def __init__(self, roots: Roots) -> None:
+        self.proc = str(roots.proc)
+        self.sys = str(roots.sys)
+        self.root = str(roots.root).rstrip("/")
+        init = f"{self.proc}/1/net"
+        #: The host's network namespace, also where the agent has one of its own.
+        self.net = init if os.access(f"{init}/dev", os.R_OK) else f"{self.proc}/net"
+        self._read: dict[str, bytes] = {}
+
+    def begin(self) -> None:
+        """A scrape begins: what was read for the last one is forgotten."""
+        self._read.clear()
+
+    def read(self, path: str) -> bytes:
+        """The file's bytes. Raises OSError."""
+        data = self._read.get(path)
+        if data is None:
+            data = self._read[path] = self.read_now(path)
+        return data
+
+    @staticmethod
+    def read_now(path: str) -> bytes:
+        """The file's bytes, not kept for the scrape. Raises OSError."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(fd, _CHUNK)
+            while more := os.read(fd, _CHUNK):  # procfs answers a page at a time
+                data += more
+            return data
+        finally:
+            os.close(fd)
+
+    def required(self, path: str) -> bytes:
+        """As ``read``. Raises Absent where there is no such file."""
+        try:
+            return self.read(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Absent(path) from error
+
+    def text(self, path: str) -> str | None:
+        """The file's text without white space around it; None where it is not there or has no answer."""
+        try:
+            return self.read_now(path).decode(errors="replace").strip()
+        except OSError:  # sysfs answers EINVAL, ENODEV, EIO, … for what a device does not tell
+            return None
+
+    def number(self, path: str) -> int | None:
+        """The file's integer, hexadecimal with 0x; None as in ``text`` and where it is none."""
+        try:
+            return int(self.read_now(path), 0)
+        except (OSError, ValueError):
+            return None
+
+    @staticmethod
+    def names(directory: str, pattern: str = ".*") -> list[str]:
+        """Names in a directory that match the regular expression whole, in natural order.
+
+        Raises Absent where there is no such directory.
+        """
+        try:
+            with os.scandir(directory) as entries:
+                found = [entry.name for entry in entries if re.fullmatch(pattern, entry.name)]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Absent(directory) from error
+        return sorted(found, key=lambda name: (len(name), name))
+
+    def some_names(self, directory: str, pattern: str = ".*") -> list[str]:
+        """As ``names``; none where there is no such directory."""
+        try:
+            return self.names(directory, pattern)
+        except Absent:
+            return []
+
+
+#: Makes a group's reader for a host; a reader may keep what it needs from scrape to scrape.
+Factory = Callable[[Files], Reader]
+
+
+def plain(read: Callable[[Files], Readings]) -> Factory:
+    """The factory of a group that keeps nothing."""
+
+    def factory(files: Files) -> Reader:
+        return lambda: read(files)
+
+    return factory
+
+
+def one(value: float) -> Series:
+    """The only series of a family without labels."""
+    return [((), value)]
