@@ -30,6 +30,7 @@ from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
 from collector.inputs.gelf_http import GelfHttpInput
 from collector.inputs.tails import Tails
+from collector.lanes.board import Board
 from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sampler import Sampler
@@ -41,6 +42,7 @@ from dashboards.web.processes_api import ProcessesApi
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
+from exporters.prometheus.lane_metrics import lane_metrics
 from exporters.prometheus.node_page import NodePage, host_metrics
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 from taffrail.config import Config
@@ -49,6 +51,7 @@ from taffrail.forward_security import forward_security, forward_tls
 from taffrail.history_metrics import history_metrics
 from taffrail.http_security import http_tls, token_check, warn_if_open
 from taffrail.input_tls import input_tls
+from taffrail.lanes import make_lanes
 from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
@@ -126,8 +129,15 @@ class Agent:
             "all" in further,
             config.prometheus.label_aliases,
         )
+        board = Board()
+        lanes = make_lanes(config.collector, roots, sampler, board)
         exposition = Exposition(
-            containers, sampler, rules, max_series=config.prometheus.max_series, version=version("taffrail")
+            containers,
+            sampler,
+            rules,
+            max_series=config.prometheus.max_series,
+            version=version("taffrail"),
+            board=board,
         )
         own = SelfMetrics()
         groups = HostGroups(roots, config.collector.host_groups)
@@ -148,6 +158,7 @@ class Agent:
         work: list[tuple[str, Coroutine[None, None, None]]] = [
             ("sampling", sampler.run()),
             ("tails", tails.run()),
+            *((f"lane {lane.name}", lane.run()) for lane in lanes),
             *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
         ]
         if config.elasticsearch.hosts:
@@ -164,6 +175,7 @@ class Agent:
             page = page_of(exposition, sampler, own, node=node)
             work.append(("remote write", self._remote_write(page, own).run()))
         own.register(sampling_metrics(sampler, exposition))
+        own.register(lane_metrics(lanes))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))

@@ -74,6 +74,17 @@ class CollectorConfig:
         metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
     )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+    groups: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "slow groups of counters, by cAdvisor's names: a list is the whole set, names with `+` or `-` "
+            "change the default (docs/metrics.md)"
+        ),
+    )
+    group_intervals: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc("time between readings of a slow group, by its name, like `tcp = 10s`"),
+    )
     host_groups: tuple[str, ...] = field(
         default=("all",),
         metadata=_doc(

@@ -124,6 +124,15 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
         raise ConfigError(f"[log] format {config.log.format!r}: expected text or json")
     if config.collector.interval <= 0:
         raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
+    if config.collector.groups or config.collector.group_intervals:
+        from collector.lanes.groups import choose, make  # memory that few commands need
+        from collector.roots import Roots
+        from taffrail.lanes import intervals
+
+        try:
+            make(Roots(), choose(config.collector.groups), intervals(config.collector.group_intervals))
+        except ValueError as error:
+            raise ConfigError(f"[collector] groups: {error}") from error
     if config.collector.host_groups not in ((), ("all",)):
         from collector.host.collection import choose  # memory that few commands need
 

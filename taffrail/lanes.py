@@ -1,0 +1,31 @@
+"""Which slow groups of counters are on and how often, from the configuration, and the lanes that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from collector.lanes.board import Board
+from collector.lanes.groups import choose, make
+from collector.lanes.lane import Lane
+from collector.roots import Roots
+from collector.sampler import Sampler
+from taffrail.config import CollectorConfig
+from taffrail.units import parse_duration
+
+__all__ = ["intervals", "make_lanes"]
+
+
+def intervals(given: Mapping[str, str]) -> dict[str, float]:
+    """Seconds by group. Raises ValueError naming a group nobody knows or what is no duration."""
+    choose(given)
+    return {name: parse_duration(text) for name, text in given.items()}
+
+
+def make_lanes(config: CollectorConfig, roots: Roots, sampler: Sampler, board: Board) -> list[Lane]:
+    """The lane of sockets, processes and rare controllers; none where every group is off.
+
+    Raises ValueError where the configuration names what is not there.
+    """
+    names = choose(config.groups)
+    groups = make(roots, names, intervals(config.group_intervals))
+    return [Lane("counters", sampler.targets, board, groups)] if groups else []
