@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.engine_api import EngineDiscovery
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
@@ -44,7 +45,8 @@ from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.lane_metrics import lane_metrics
 from exporters.prometheus.node_page import NodePage, host_metrics
-from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
+from exporters.prometheus.self_metrics import SelfMetrics, cgroup_metrics, discovery_metrics, sampling_metrics
+from exporters.prometheus.service_discovery import Discovery, add_service_discovery
 from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
@@ -120,7 +122,14 @@ class Agent:
         )
         stack.callback(store.close)
         oom_kills = OomKills(paths.collector_state / "oom_kills.json")
-        sampler = Sampler(containers, roots, interval=config.collector.interval, oom_kills=oom_kills)
+        every = config.prometheus.all_cgroups
+        sampler = Sampler(
+            containers,
+            roots,
+            interval=config.collector.interval,
+            oom_kills=oom_kills,
+            bare_every=1 if every else 10,
+        )
         stack.callback(sampler.close)
         sources = Sources(containers, config.collector.host)
         further = config.prometheus.container_labels
@@ -139,6 +148,7 @@ class Agent:
             version=version("taffrail"),
             board=board,
         )
+        exposition.all_cgroups = every
         own = SelfMetrics()
         groups = HostGroups(roots, config.collector.host_groups)
         node = NodePage(groups, version("taffrail"))
@@ -161,6 +171,14 @@ class Agent:
             *((f"lane {lane.name}", lane.run()) for lane in lanes),
             *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
         ]
+        if config.collector.cgroups:
+            cgroups = CgroupDiscovery(
+                containers,
+                roots,
+                lambda engine: any(each.connected and each.engine == engine for each in discoveries),
+            )
+            work.append(("discovery by cgroups", cgroups.run()))
+            own.register(cgroup_metrics(cgroups))
         if config.elasticsearch.hosts:
             from exporters.elasticsearch.exporter import ElasticsearchExporter  # memory most hosts can spare
 
@@ -195,6 +213,7 @@ class Agent:
         processes.add_routes(app)
         if processes.graph is not None:
             work.append(("connections", processes.graph.run()))
+        add_service_discovery(app, Discovery(containers, paths.proc, config.collector.host))
         add_page(app)
         await self._serve(stack, app)
         return work
@@ -216,7 +235,7 @@ class Agent:
     def _engines(self) -> tuple[Path, ...]:
         if self._config.collector.engines:
             return tuple(map(Path, self._config.collector.engines))
-        return (self._paths.engine_socket, *(path for path in OTHER_ENGINES if path.exists()))
+        return (self._paths.engine_socket, *OTHER_ENGINES)
 
     async def _gelf(
         self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
