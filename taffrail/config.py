@@ -73,6 +73,10 @@ class CollectorConfig:
         default=(),
         metadata=_doc("Engine API sockets to discover containers from; empty: ours, Docker's and podman's"),
     )
+    cgroups: bool = field(
+        default=True,
+        metadata=_doc("find containers of any engine, pods and services by the cgroup tree, too"),
+    )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
     groups: tuple[str, ...] = field(
         default=(),
@@ -239,6 +243,10 @@ class PrometheusConfig:
             "further labels for rules written for Kubernetes: name to `name`, `image`, `id` or `label:KEY`, "
             "like `container = name`"
         ),
+    )
+    all_cgroups: bool = field(
+        default=False,
+        metadata=_doc("export services, slices, pods and other bare cgroups, too, as cAdvisor does"),
     )
     max_series: int = field(
         default=200_000, metadata=_doc("series per scrape before the rest is cut and counted")

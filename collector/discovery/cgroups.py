@@ -110,8 +110,17 @@ class CgroupDiscovery:
         return len(self._members)
 
     async def run(self) -> None:
-        """Follow the tree until cancelled. Raises OSError when it cannot be watched at all."""
+        """Follow the tree until cancelled; where it cannot be watched, that is logged and tried again."""
         self._loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._follow()
+            except OSError as error:
+                self._failed("watch", f"cannot follow the cgroups in {self._root}, will try again", error)
+                await asyncio.sleep(self._rescan_seconds)
+
+    async def _follow(self) -> None:
+        assert self._loop is not None
         self._tree = CgroupTree(self._root, max_watches=self._max_watches)
         try:
             self._endings.start(self._loop)
@@ -122,7 +131,7 @@ class CgroupDiscovery:
                 self.rescans += 1
                 self._take(self._tree.scan())
                 for member in tuple(self._members.values()):
-                    if member.found is None or (not member.pid and not member.ended and member.timer is None):
+                    if not member.pid and not member.ended and member.timer is None:
                         self._schedule(member, 0.0)
         finally:
             self._loop.remove_reader(self._tree.fileno())
@@ -131,7 +140,6 @@ class CgroupDiscovery:
             self._members.clear()
             self._endings.close()
             self._tree.close()
-            self._loop = None
 
     # --- what the kernel tells -----------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from collector.discovery.inspection import (
     parse_inspect,
 )
 from collector.discovery.registry import RUNNING, Containers
+from collector.discovery.sockets import Identity, identity, socket_changed
 
 __all__ = ["EngineDiscovery"]
 
@@ -53,6 +54,10 @@ _ASK = frozenset(
 )
 _MAX_EVENT = 4 << 20
 _ANSWER_SECONDS = 20.0
+#: Attempts at growing intervals before a socket nobody answers at is left alone until it is made anew,
+#: and how long it is left alone at most.
+_ATTEMPTS = 8
+_NOBODY_SECONDS = 300.0
 
 
 class EngineDiscovery:
@@ -72,27 +77,51 @@ class EngineDiscovery:
         self._max_wait = max_wait
         self._newest_ns = 0
         self._down_told = False
+        self._mine: set[str] = set()  # ids this socket has told of
 
     async def run(self) -> None:
-        """Follow the engine until cancelled; while it is away, try again at growing intervals."""
-        wait = 0.1
+        """Follow the engine until cancelled; while it is away, wait for its socket to be made again."""
+        wait, attempts = 0.1, 0
         while True:
-            seen = self.connections
+            seen, socket = self.connections, identity(self.socket)
+            nobody = False
             try:
                 await self._follow()
                 reason = "the engine closed the connection"
             except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
+                nobody = isinstance(error, aiohttp.ClientConnectorError | FileNotFoundError)
             self._lost(reason)
-            wait = 0.1 if self.connections > seen else min(wait * 2, self._max_wait)
+            if self.connections > seen:
+                wait, attempts = 0.1, 0
+            attempts += 1
+            if nobody and (socket is None or attempts > _ATTEMPTS):
+                if await self._made_anew(socket):
+                    wait, attempts = 0.1, 0
+                continue
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))
+            wait = min(wait * 2, self._max_wait)
+
+    async def _made_anew(self, socket: Identity) -> bool:
+        try:
+            return await socket_changed(self.socket, socket, _NOBODY_SECONDS)
+        except OSError as error:
+            logger.warning("cannot wait for %s to be made: %s", self.socket, error)
+            await asyncio.sleep(self._max_wait)
+            return False
+
+    @property
+    def absent(self) -> bool:
+        """Nobody has ever answered, and there is no socket: an engine this host does not have."""
+        return self.connections == 0 and not self.socket.exists()
 
     def _lost(self, reason: str) -> None:
         self.connected = False
         self.failures["connect"] = self.failures.get("connect", 0) + 1
         if not self._down_told:
             self._down_told = True
-            logger.warning("cannot follow the engine at %s, will go on trying: %s", self.socket, reason)
+            level = logging.INFO if self.absent else logging.WARNING
+            logger.log(level, "cannot follow the engine at %s, will go on trying: %s", self.socket, reason)
 
     async def _follow(self) -> None:
         """One connection: events first, so that nothing falls between them and the list."""
@@ -138,9 +167,9 @@ class EngineDiscovery:
                 await self._inspect(session, container_id)
 
         await asyncio.gather(*map(one, ids))
-        for container in self._containers.all():
-            if container.engine == self.engine and container.id not in ids:
-                self._containers.remove(container.id, self.engine)
+        for container_id in self._mine.difference(ids):
+            self._mine.discard(container_id)
+            self._containers.remove(container_id, self.engine)
 
     async def _heard(self, session: aiohttp.ClientSession, line: bytes) -> None:
         """Take one event. One that cannot be understood is counted and passed over."""
@@ -155,6 +184,7 @@ class EngineDiscovery:
         self._newest_ns = max(self._newest_ns, event.time_ns)
         self.events += 1
         if event.action in ("destroy", "remove"):
+            self._mine.discard(event.container_id)
             self._containers.remove(event.container_id, self.engine)
             return
         if event.action in _ASK:
@@ -169,6 +199,7 @@ class EngineDiscovery:
                 return  # a network's event for a container we never heard of
             known = container_of_event(event, self.engine)
             if event.action == "create":
+                self._mine.add(event.container_id)
                 self._containers.update(known)
         if event.action in ("die", "died"):
             self._containers.update(
@@ -193,6 +224,7 @@ class EngineDiscovery:
             self.failures["inspect"] = self.failures.get("inspect", 0) + 1
             logger.warning("cannot inspect container %s of %s: %s", container_id[:12], self.engine, error)
             return
+        self._mine.add(container.id)
         known = self._containers.get(container_id)
         cgroup = self._cgroup(container) or (known.cgroup if known else "")
         self._containers.update(replace(container, cgroup=cgroup))

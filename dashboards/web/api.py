@@ -52,7 +52,10 @@ class Api:
         return _json({"status": "ok", "host": self._host, "time_ns": time.time_ns()})
 
     async def _list(self, request: web.Request) -> web.Response:
-        return _json([_container(container) for container in self._containers.all()])
+        chosen = self._containers.all()
+        if request.query.get("all") in ("1", "true"):
+            chosen += self._containers.cgroups()
+        return _json([_container(container) for container in chosen])
 
     async def _stats(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("stream") not in ("1", "true"):
@@ -74,6 +77,7 @@ class Api:
         else:
             every = request.query.get("all") in ("1", "true")
             chosen = [c for c in self._containers.all() if every or c.state in ("running", "paused")]
+            chosen += self._containers.cgroups() if every else ()
         labels = request.query.get("labels") in ("1", "true")
         rows = [self._row(container, labels) for container in sorted(chosen, key=lambda c: c.name)]
         if request.query.get("with_host") in ("1", "true"):
@@ -83,7 +87,7 @@ class Api:
     def _row(self, container: Container, labels: bool) -> dict[str, object]:
         row: dict[str, object] = {
             "id": container.id,
-            "name": container.name,
+            "name": container.name or container.cgroup,
             "image": container.image,
             "engine": container.engine,
             "state": container.state,
@@ -166,6 +170,7 @@ def _container(container: Container) -> dict[str, object]:
         "finished_ns": container.finished_ns,
         "networks": list(container.networks),
         "log_driver": container.log.driver,
+        "health": container.health,
         "labels": dict(container.labels),
     }
 

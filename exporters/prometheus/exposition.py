@@ -59,6 +59,7 @@ class Exposition:
         board: Board | None = None,
     ) -> None:
         self.series = 0  #: series on the last whole page
+        self.all_cgroups = False  #: whether bare cgroups are on the page
         self.dropped_series = 0  #: series left off, over ``max_series``, since the start
         self._containers = containers
         self._sampler = sampler
@@ -104,6 +105,8 @@ class Exposition:
         containers = {container.id: container for container in self._containers.all()}
         for container_id, stone in stones.items():
             containers.setdefault(container_id, stone.container)
+        if self.all_cgroups:
+            containers |= {cgroup.id: cgroup for cgroup in self._containers.cgroups()}
         changed = error = False
         for container_id in [key for key in self._entries if key != HOST and key not in containers]:
             del self._entries[container_id]

@@ -14,11 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.engine_api import EngineDiscovery
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 
-__all__ = ["SelfMetrics", "Source", "discovery_metrics", "sampling_metrics"]
+__all__ = ["SelfMetrics", "Source", "cgroup_metrics", "discovery_metrics", "sampling_metrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,11 +123,41 @@ def discovery_metrics(discoveries: Iterable[EngineDiscovery]) -> Source:
             "taffrail_engine_failures", "Failures by what was tried.", labels=["socket", "engine", "what"]
         )
         for discovery in known:
+            if discovery.absent:
+                continue
             labels = [str(discovery.socket), discovery.engine]
             up.add_metric(labels, int(discovery.connected))
             events.add_metric(labels, discovery.events)
             for what, count in discovery.failures.items():
                 failures.add_metric([*labels, what], count)
         yield from (up, events, failures)
+
+    return source
+
+
+def cgroup_metrics(discovery: CgroupDiscovery) -> Source:
+    """How well the cgroup tree is followed."""
+
+    def source() -> Iterator[Metric]:
+        yield GaugeMetricFamily("taffrail_cgroups", "Cgroups that are followed.", value=discovery.known)
+        yield GaugeMetricFamily(
+            "taffrail_cgroup_watches", "Cgroup directories the kernel tells of.", value=discovery.watches
+        )
+        yield GaugeMetricFamily(
+            "taffrail_cgroups_unwatched",
+            "Cgroups too many or too deep to be watched inside.",
+            value=discovery.unwatched,
+        )
+        yield CounterMetricFamily(
+            "taffrail_cgroup_lost_events",
+            "Times the kernel dropped events and the tree was read anew.",
+            value=discovery.lost_events,
+        )
+        failures = CounterMetricFamily(
+            "taffrail_cgroup_failures", "Failures by what was tried.", labels=["what"]
+        )
+        for what, count in tuple(discovery.failures.items()):
+            failures.add_metric([what], count)
+        yield failures
 
     return source

@@ -256,11 +256,42 @@ def test_an_engine_that_hangs_up_is_followed_again() -> None:
 def test_an_engine_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfe") as directory:
-            follow = Following(Path(directory) / "s")
+            wanted = Path(directory) / "run" / "s"
+            follow = Following(wanted)
             task = asyncio.create_task(follow.discovery.run())
-            await follow.until(lambda: follow.discovery.failures.get("connect", 0) >= 3)
+            await follow.until(lambda: follow.discovery.failures.get("connect") == 1)
+            assert follow.discovery.absent
+            async with pretended(inspect={}) as socket:
+                wanted.parent.mkdir()
+                await asyncio.sleep(0)
+                wanted.symlink_to(socket)
+                await follow.until(lambda: follow.discovery.connected)
+            assert not follow.discovery.absent
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    caplog.set_level("INFO")
+    asyncio.run(scenario())
+    assert caplog.text.count("cannot follow the engine at") == 1  # nobody tries where there is no socket
+
+
+def test_two_engines_of_a_kind_leave_each_others_containers_alone() -> None:
+    known = [
+        {"Id": digit * 64, "Name": f"/{digit}", "State": {"Status": "exited", "ExitCode": 0}}
+        for digit in "12"
+    ]
+
+    async def scenario() -> None:
+        async with (
+            pretended(list=known[:1], inspect={"1" * 64: known[0]}) as one,
+            pretended(list=known[1:], inspect={"2" * 64: known[1]}, hang_up=True) as other,
+            following(one) as follow,
+        ):
+            second = EngineDiscovery(other, follow.containers, max_wait=0.2)
+            task = asyncio.create_task(second.run())
+            await follow.until(lambda: second.connections >= 3)
+            assert {container.name for container in follow.containers.all()} == {"1", "2"}
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(scenario())
-    assert caplog.text.count("cannot follow the engine at") == 1  # told once, not at every attempt
