@@ -46,6 +46,7 @@ from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.lane_metrics import lane_metrics
 from exporters.prometheus.node_page import NodePage, host_metrics
 from exporters.prometheus.self_metrics import SelfMetrics, cgroup_metrics, discovery_metrics, sampling_metrics
+from exporters.prometheus.service_discovery import Discovery, add_service_discovery
 from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
@@ -212,6 +213,7 @@ class Agent:
         processes.add_routes(app)
         if processes.graph is not None:
             work.append(("connections", processes.graph.run()))
+        add_service_discovery(app, Discovery(containers, paths.proc, config.collector.host))
         add_page(app)
         await self._serve(stack, app)
         return work
