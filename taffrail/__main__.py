@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "demo": "run containers that write through json-file, gelf and fluentd",
     "stats": "show what containers use, live",
     "history": "show what a container used, up to seven days back",
+    "top": "containers, processes, threads, files and connections, full screen",
+    "ps": "list the containers of all engines, or the processes of one",
     "search": "find log lines",
     "dashboards": "write or push the Grafana dashboards and alert rules",
     "config": "show the configuration in force",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runtime.api.durations import human_duration
 from runtime.api.endpoints import network_mode, network_settings, ports
 from runtime.errors import BadRequest
 from runtime.state import State, Status
@@ -75,34 +76,6 @@ def status_text(state: State, now_ns: int) -> str:
             return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_ns)} ago"
         case _:
             return "Created"
-
-
-def human_duration(nanoseconds: int) -> str:
-    """A duration as docker/go-units writes it: the largest unit that gives a small number."""
-    seconds = max(nanoseconds, 0) // 1_000_000_000
-    if seconds < 1:
-        return "Less than a second"
-    if seconds == 1:
-        return "1 second"
-    if seconds < 60:
-        return f"{seconds} seconds"
-    minutes = seconds // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = round(seconds / 3600)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{hours // 24 // 365} years"
 
 
 def select(

@@ -1,0 +1,68 @@
+"""``taffrail ps``: the containers of all engines on this host in one table, or the processes of one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import cast
+
+from taffrail.config import Config
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A container, ``--all``, filters, JSON."""
+    parser.add_argument(
+        "container", nargs="?", default="", help="show the processes of this container; / shows the host's"
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="also those that do not run")
+    parser.add_argument(
+        "-f",
+        "--filter",
+        default="",
+        metavar="EXPR",
+        help="only rows it is true for: 'engine:docker and cpu > 2', 'state:exited'; in a container 'cpu > 2'",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="only the ids")
+    parser.add_argument("--json", action="store_true", help="JSON, one object a line")
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Print once."""
+    from taffrail.agent_client import AgentClient
+    from taffrail.errors import CommandError
+    from taffrail.ps_table import Row, container_rows, container_table, json_lines, process_table
+    from taffrail.stats_filter import FilterError
+    from taffrail.top.filtering import row_test
+    from taffrail.wiring import make_paths
+
+    socket = make_paths(config).agent_socket
+    client = AgentClient(socket)
+    try:
+        kind = "processes" if args.container else "containers"
+        test = row_test(kind, args.filter) if args.filter else lambda row: True
+        if args.container:
+            answer = cast(
+                "dict[str, list[Row]]", client.json("/api/v1/processes", {"container": args.container})
+            )
+            rows: list[Row] = list(answer["processes"])
+        else:
+            containers = cast("list[Row]", client.json("/api/v1/containers"))
+            stats = cast("dict[str, list[Row]]", client.json("/api/v1/stats"))["containers"]
+            rows = list(container_rows(containers, stats, every=args.all, now_ns=time.time_ns()))
+    except FilterError as error:
+        raise CommandError(f"--filter {args.filter!r}: {error}") from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise CommandError(f"no agent answers on {socket}: start one with 'taffrail up' ({error})") from error
+    rows = [row for row in rows if test(row)]
+    if args.json:
+        sys.stdout.write(json_lines(rows))
+    elif args.quiet:
+        sys.stdout.write(
+            "".join(f"{row['pid'] if args.container else str(row['id'])[:12]}\n" for row in rows)
+        )
+    else:
+        sys.stdout.write(process_table(rows) if args.container else container_table(rows))
+    return 0
