@@ -70,6 +70,7 @@ class Archive:
         self._definitions: dict[int, Definition] = {}
         self._next = max(self.fine.last_number, self.coarse.last_number) + 1
         self._minute_us = -1
+        self._step_us = 0  # of the newest step
         self._minute: list[Rows] = []
         self._ending: set[int] = set()
         self._clock_offset = 0.0
@@ -120,7 +121,9 @@ class Archive:
 
     def _turn_minute(self, step_us: int) -> None:
         minute_us = step_us - step_us % (self.coarse.resolution.step * 1_000_000)
-        if minute_us == self._minute_us:
+        set_back = step_us < self._step_us  # growth across that is not known: it must not vanish within a row
+        self._step_us = step_us
+        if minute_us == self._minute_us and not set_back:
             return
         if self._minute:
             rows = coarser(np.concatenate(self._minute))

@@ -28,7 +28,7 @@ class Growth:
 def growth(rows: Rows) -> Growth:
     """Growth from row to row of one container, in the order written.
 
-    The first row's is not known, unless the container began there; nor is any across a clock set back.
+    The first row's is not known, unless it is the container's first; nor is any across a clock set back.
     """
     is_carry = rows["flags"] != 0
     values = rows[~is_carry]

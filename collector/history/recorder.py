@@ -83,11 +83,12 @@ class Recorder:
     def _rows(
         self, follower: Follower, container: Container | None, points: Sequence[Point], limit: int
     ) -> list[Row]:
+        if follower.known:
+            return follower.rows(points, limit)
         started_us = container.started_ns // 1000 if container else 0
-        first_us = points[0].time_ns // 1000
-        if not follower.known and 0 < first_us - started_us <= self._step_ns // 1000:
-            return follower.began(started_us, points, limit)
-        return follower.rows(points, limit)
+        if not 0 < points[0].time_ns // 1000 - started_us <= self._step_ns // 1000:
+            started_us = 0  # it ran before we saw it
+        return follower.first_rows(points, limit, started_us)
 
     def _follower(self, container_id: str, container: Container) -> Follower:
         followed = self._followed.get(container_id)

@@ -61,7 +61,7 @@ COLUMNS: Final = tuple(name for name in ROW.names or () if name != "number")
 #: Flag of a row that stands before a container's row of a step in which totals began anew: by how much the growth
 #: since the row before is more than the difference of the two rows' totals.
 CARRY: Final = 1
-#: The same for a container's first row: its growth is from zero (and this row's counters more), since ``BEGAN_AT``.
+#: The same for a container's first row: it grew from zero, and by this row's counters more, since ``BEGAN_AT``.
 BEGAN: Final = 2
 #: Where a row with the flag ``BEGAN`` has the time, in microseconds, the growth is counted from.
 BEGAN_AT: Final = "memory_avg"

@@ -20,6 +20,7 @@ Row = tuple[int, ...]
 _Totals = tuple[int, int, int, int, int, int]
 
 _ZERO: _Totals = (0, 0, 0, 0, 0, 0)
+_COUNTERS = slice(4, 4 + len(COUNTERS))  # of a ``Row``
 _MAX_SAMPLES = 0xFFFF
 _MAX_PIDS = 0x7FFF_FFFF // 1000
 _UNKNOWN, _OTHER = -1, -2  # runs of a container, beside those a ring numbers
@@ -54,16 +55,16 @@ class Follower:
         self.known, self.totals, self.last_us = True, _as_totals(totals), last_us
         self.starts = _OTHER if started_us > last_us else _UNKNOWN
 
-    def began(self, at_us: int, points: Sequence[Point], limit: int) -> list[Row]:
-        """The rows of a container's first step, its growth counted from zero at this time."""
-        self.totals = _ZERO
-        self.known = True
-        self.starts = points[0].starts
+    def first_rows(self, points: Sequence[Point], limit: int, started_us: int = 0) -> list[Row]:
+        """The rows of the first step; it grew since the container's start where that is known, else the first sample."""
+        before = _ZERO if started_us else _totals(points[0])
+        self.known, self.totals, self.starts = True, before, points[0].starts
         rows = self.rows(points, limit)
-        carry = [0] * len(COUNTERS)
-        if len(rows) > 1:  # and began anew within it
-            carry = list(rows[0][4 : 4 + len(COUNTERS)])
-        return [self._carry(BEGAN, rows[-1][3], carry, at_us), rows[-1]]
+        carried = rows[0][_COUNTERS] if len(rows) > 1 else _ZERO
+        since_us = started_us or points[0].time_ns // 1000
+        # Rows know no totals before them: the growth is the new ones and what the carry adds.
+        growth = [extra - base for extra, base in zip(carried, before, strict=True)]
+        return [self._carry(BEGAN, rows[-1][3], growth, since_us), rows[-1]]
 
     def rows(self, points: Sequence[Point], limit: int) -> list[Row]:
         """The row of a step's points, behind a carry row where totals began anew."""
@@ -175,7 +176,7 @@ def _carries(rows: Rows, times: dict[int, int]) -> Rows:
             # It had rows before, so this is a carry over what they had reached.
             carry["flags"], carry[BEGAN_AT] = CARRY, 0
             for name in COUNTERS:
-                carry[name] -= rows[index - 1][name]
+                carry[name] += rows[index - 1][name]
         if number in sums:
             for name in COUNTERS:
                 sums[number][name] += carry[name]
