@@ -11,13 +11,14 @@ import contextlib
 import hashlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from collector.inputs.intake import Intake
-from collector.inputs.json_records import check, repair
+from collector.inputs.json_records import Checked, check, repair
 from collector.inputs.log_files import (
     Generation,
     GzipGeneration,
@@ -123,6 +124,8 @@ def _hash(mark: bytes) -> str:
 class JsonFileTail:
     """Reads one log from its checkpoint on. Not thread-safe; ``turn`` never waits."""
 
+    format = "json-file"  #: what the file's lines are, for messages
+
     def __init__(
         self, path: Path, key: str, source: Source, intake: Intake, block_bytes: int = 1 << 18
     ) -> None:
@@ -189,12 +192,7 @@ class JsonFileTail:
     def _store(self, generation: Generation, data: bytes, cut: int) -> None:
         start = len(self._mark)
         chunk = data[start:cut]
-        checked = check(chunk)
-        try:
-            times = _times(checked.data)
-        except ValueError:
-            checked = repair(chunk)
-            times = _times(checked.data)
+        checked, times = self._records(chunk)
         end = self._offset - start + cut
         mark = data[max(0, cut - _MARK) : cut]
         if checked.lines:
@@ -211,11 +209,29 @@ class JsonFileTail:
         if checked.skipped:
             self.counters.lose("invalid", checked.skipped, checked.skipped_bytes)
             log.error(
-                "reading %s before offset %d: %d bytes are no json-file records, skipped",
+                "reading %s before offset %d: %d bytes are no %s records, skipped",
                 generation.path,
                 end,
                 checked.skipped_bytes,
+                self.format,
             )
+
+    def _records(self, chunk: bytes) -> tuple[Checked, tuple[int, int]]:
+        """Whole lines as json-file records, and the times of the first and the last."""
+        checked = check(chunk)
+        try:
+            return checked, _times(checked.data)
+        except ValueError:
+            checked = repair(chunk)
+            return checked, _times(checked.data)
+
+    def _open_generations(self, known: int | None = None, limit: int = 64) -> tuple[list[Generation], bool]:
+        """``log_files.open_generations`` of this log."""
+        return open_generations(self.path, known, limit)
+
+    def _time_of_last(self, records: bytes) -> int:
+        """Time of the last of some lines as they are in the file. Raises ValueError."""
+        return codec.last_time(records)
 
     def _grow(self, data: bytes) -> None:
         """Make room for a record longer than a block; give up on one beyond all measure."""
@@ -253,7 +269,7 @@ class JsonFileTail:
         with contextlib.suppress(FileNotFoundError):  # between rename and new file, or removed
             if self.path.stat().st_ino == newest.inode:
                 return
-        found, met = open_generations(self.path, newest.inode)
+        found, met = self._open_generations(newest.inode)
         if not found:
             return
         if not met:
@@ -274,7 +290,7 @@ class JsonFileTail:
         return False
 
     def _resume(self) -> bool:
-        generations, _ = open_generations(self.path)
+        generations, _ = self._open_generations()
         if not generations:
             return False
         self._resumed = True
@@ -312,7 +328,7 @@ class JsonFileTail:
             self._offset, self._mark = 0, b""
             return
         place = _Place.of(generation.inode, self._offset, self._mark, self._time_ns)
-        found, _ = open_generations(self.path, limit=_MOST_OPEN)
+        found, _ = self._open_generations(limit=_MOST_OPEN)
         self._offset, self._mark = 0, b""
         for copy in found:
             mark = place.mark_in(copy)
@@ -327,7 +343,7 @@ class JsonFileTail:
     def _drop_read(self, generations: list[Generation]) -> None:
         """Drop leading generations whose last record was stored before; the current file always stays."""
         while len(generations) > 1:
-            last = _last_time(generations[0])
+            last = _last_time(generations[0], self._time_of_last)
             if last is None or last > self._time_ns:
                 return
             _drop(generations, 1)
@@ -348,7 +364,7 @@ def _times(records: bytes) -> tuple[int, int]:
     return (codec.first_time(records), codec.last_time(records)) if records else (0, 0)
 
 
-def _last_time(generation: Generation) -> int | None:
+def _last_time(generation: Generation, time_of: Callable[[bytes], int]) -> int | None:
     """Time of the last whole record; 0 if there is no record, None if it cannot be told."""
     offset = 0
     tail = b""
@@ -359,6 +375,6 @@ def _last_time(generation: Generation) -> int | None:
         tail = (tail + data)[-(1 << 18) :]
     records = tail[: tail.rfind(b"\n") + 1]
     try:
-        return codec.last_time(records) if records else 0
+        return time_of(records) if records else 0
     except ValueError:
         return None

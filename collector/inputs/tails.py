@@ -23,6 +23,7 @@ from typing import Protocol
 
 from collector.container import Container
 from collector.in_thread import run_in_thread
+from collector.inputs.cri_file import CriFileTail
 from collector.inputs.directory_watch import DirectoryWatch
 from collector.inputs.intake import Intake, Sources
 from collector.inputs.journal import JournalTail
@@ -219,10 +220,11 @@ class Tails:
     def _open(self, container: Container) -> _Watched | None:
         source = container.log
         tail: Tail
-        if source.driver == "json-file" and source.path:
+        kind = _file_tail(container)
+        if kind is not None:
             path = Path(source.path)
-            key, name, directory = f"json-file:{container.id}", "json-file", path.parent
-            tail = JsonFileTail(path, key, self._source(container, name), self._intake, self._block_bytes)
+            key, name, directory = f"{source.driver}:{container.id}", source.driver, path.parent
+            tail = kind(path, key, self._source(container, name), self._intake, self._block_bytes)
         elif source.directory and source.driver not in ("", "none", "json-file"):
             if sends_to(source, self._own_addresses):
                 return None
@@ -326,6 +328,16 @@ class Tails:
         watched.retry_seconds = min(watched.retry_seconds * 2, _LONGEST_RETRY_SECONDS)
         if watched.removed and now > watched.close_at + _PATIENCE_SECONDS:
             self._close(status.container.id)
+
+
+def _file_tail(container: Container) -> type[JsonFileTail] | None:
+    """How a log that is a file is read; None where there is no file we can read."""
+    driver = container.log.driver
+    if not container.log.path:
+        return None
+    if driver in ("k8s-file", "cri") or (driver == "json-file" and container.engine == "podman"):
+        return CriFileTail  # podman takes json-file to be another name of its own format
+    return JsonFileTail if driver == "json-file" else None
 
 
 class _Inbox:
