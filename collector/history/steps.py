@@ -56,7 +56,7 @@ class Follower:
         self.starts = _OTHER if started_us > last_us else _UNKNOWN
 
     def first_rows(self, points: Sequence[Point], limit: int, started_us: int = 0) -> list[Row]:
-        """The rows of the first step; it grew since the container's start where that is known, else the first sample."""
+        """The rows of the first step, which grew since the container's start if that is known, or the first sample."""
         before = _ZERO if started_us else _totals(points[0])
         self.known, self.totals, self.starts = True, before, points[0].starts
         rows = self.rows(points, limit)
