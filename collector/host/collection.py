@@ -47,6 +47,8 @@ def choose(wanted: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f"no group of host counters {name!r}; {hint}")
         if word == ALL:
             chosen |= dict.fromkeys(BUILTIN)
+        elif word == f"-{ALL}":
+            chosen = {}
         elif word.startswith("-"):
             chosen = dict.fromkeys(chosen or BUILTIN)
             chosen.pop(name, None)

@@ -29,7 +29,7 @@ class Probe:
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
         seconds: float = 0.2,
         total_seconds: float = 1.0,
-        max_hanging: int = 16,
+        max_hanging: int = 64,
     ) -> None:
         """``seconds`` is what one mount may take before it counts as hanging, ``total_seconds`` all of a call."""
         self._statvfs = statvfs
