@@ -28,6 +28,7 @@ fluent_logger = _load("fluent_logger_node").fluent_logger
 _load("line_receiver")
 _load("faulty_sink")
 _load("prometheus_server")
+_load("remote_write_receivers")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
