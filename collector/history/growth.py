@@ -40,12 +40,13 @@ def growth(rows: Rows) -> Growth:
     began = carries["flags"] == BEGAN
     span[behind[began]] = times[behind[began]] - carries[BEGAN_AT][began]
     known = span > 0
+    # A new run that nobody saw begin: CPU time is less than it was, all of the new totals is growth.
+    anew = np.diff(values["cpu_us"], prepend=values["cpu_us"][:1]) < 0
     grown = {}
     for name in COUNTERS:
         totals = values[name]
-        delta = np.diff(totals, prepend=totals[:1])
-        # Began anew while nobody looked: all of the new total is growth.
-        np.copyto(delta, totals, where=delta < 0)
+        delta = np.maximum(np.diff(totals, prepend=totals[:1]), 0)
+        delta[anew] = totals[anew]
         exact = np.diff(totals, prepend=totals[:1])
         exact[behind[began]] = totals[behind[began]]
         delta[behind] = np.maximum(exact[behind] + carries[name], 0)

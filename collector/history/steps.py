@@ -87,7 +87,12 @@ class Follower:
         return [row] if carried is None else [self._carry(CARRY, self.last_us, carried, 0), row]
 
     def _slowly(self, points: Sequence[Point]) -> tuple[_Totals, list[int]]:
-        """Last totals and growth, point by point. A counter that reads 0 for once was not read."""
+        """Last totals and growth, point by point.
+
+        CPU time that fell, like a start, is a new run: all begins at 0. Where another counter alone is less than
+        before, a part of what it sums up went away (an interface), and what it grew by is not known: nothing. A
+        counter that reads 0 was not read.
+        """
         then = list(self.totals)
         grown = [0] * len(then)
         starts = self.starts
@@ -98,7 +103,7 @@ class Follower:
             starts = point.starts
             for index, value in enumerate(new):
                 if value:
-                    grown[index] += value - then[index] if value >= then[index] else value
+                    grown[index] += max(0, value - then[index])
                     then[index] = value
         return _as_totals(then), grown
 

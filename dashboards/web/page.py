@@ -1,4 +1,4 @@
-"""Serves the page: three static files, sent with headers that let it load nothing from elsewhere."""
+"""Serves the page: a few static files, sent with headers that let it load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 __all__ = ["add_page"]
 
 _STATIC = Path(__file__).with_name("static")
-_FILES = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
+_FILES = {"/": "index.html", "/app.js": "app.js", "/history.js": "history.js", "/style.css": "style.css"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",

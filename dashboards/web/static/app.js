@@ -70,8 +70,9 @@ function showContainers() {
     line.append(cell, number(bytes(row.memory_usage_bytes)), number(bytes(row.memory_limit_bytes)));
     for (const key of ["net_rx_bytes", "net_tx_bytes", "block_read_bytes", "block_write_bytes"]) line.append(number(bytes(row[key])));
     line.append(number(String(row.pids)));
-    line.title = `show the log of ${visible(row.name)}`;
+    line.title = `show the history and the log of ${visible(row.name)}`;
     line.addEventListener("click", () => {
+      selectHistory(row.id);
       $("query").value = `container:"${row.name}"`;
       search();
     });

@@ -127,6 +127,18 @@ def test_a_counter_that_was_not_read_for_once_is_no_reset(recorded: Callable[...
     assert set(columns["cpu_percent"]) == {100.0}
 
 
+@pytest.mark.parametrize("step", [1, 10, 60])
+def test_an_interface_that_goes_away_is_no_traffic(recorded: Callable[..., Recorded], step: int) -> None:
+    """The sum over the host's interfaces falls by gigabytes and comes back when a link does."""
+    made = recorded(FINE, COARSE)
+    ring = made.sampler.add("web")
+    made.run(300, lambda s: ring.append(sample(s, s, rx=(5_000_000 if s < 155 else 3_000_000) + s * 10)))
+    made.second = 300 if step == 1 else 7 * 3600 if step == 60 else 3600
+    answer = ask(made, "web", 0, 300, step)
+    assert answer.curves.totals["rx_bytes"] == 298 * 10  # all but the second in which it happened
+    assert max(value for value in answer.curves.columns["rx_bytes_per_second"] if value is not None) == 10.0
+
+
 def test_a_container_of_two_hundred_milliseconds_has_its_row(recorded: Callable[..., Recorded]) -> None:
     made = recorded(FINE, COARSE)
     ring = made.sampler.add("short", started=12.0)
