@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 
 from collector.cgroup.layout import Layout
@@ -75,4 +76,5 @@ class BareTargets:
             logger.debug("cannot sample cgroup %s: %s", container.id, error)
             return
         target.container = container
+        target.read(time.time_ns(), None)
         self._targets[container.id] = target

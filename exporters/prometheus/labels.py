@@ -53,6 +53,15 @@ DEFAULT_LABELS = (
 )
 
 
+#: What the kubelet's own exporter adds, by the labels its runtimes give containers. Always there where a
+#: container has them, for Kubernetes' dashboards and rules select by nothing else.
+_KUBERNETES = {
+    "container": "io.kubernetes.container.name",
+    "namespace": "io.kubernetes.pod.namespace",
+    "pod": "io.kubernetes.pod.name",
+}
+
+
 def escape(value: str) -> str:
     """A label value as text format 0.0.4 wants it between quotes."""
     if "\\" in value or '"' in value or "\n" in value:
@@ -98,10 +107,13 @@ class LabelRules:
         for key in sorted(keys):
             # Two keys can become one name; the series must not carry it twice.
             labels.setdefault("container_label_" + _NOT_NAME.sub("_", key), container.labels[key])
+        for name, key in _KUBERNETES.items():
+            if container.labels.get(key):
+                labels[name] = container.labels[key]
         for name, source in self.aliases.items():
             value = (
                 container.labels.get(source[6:], "") if source.startswith("label:") else identity.get(source)
             )
             if value:
-                labels[name] = value
+                labels.setdefault(name, value)
         return render(labels | identity)
