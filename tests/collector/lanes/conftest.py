@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,6 @@ import pytest
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.lanes.board import Reading
-from collector.roots import Roots
 from collector.sampler import Sampler
 from collector.target import Target
 
@@ -61,11 +63,13 @@ def sampler(containers: Containers) -> Iterator[Sampler]:
 
 
 @pytest.fixture
-def run(make_cgroup: Any, containers: Containers, sampler: Sampler) -> Callable[..., Running]:
-    """Run a Python program as a container."""
+def run(make_cgroup: Any, containers: Containers, sampler: Sampler) -> Iterator[Callable[..., Running]]:
+    """Run a Python program as a container; its children end with it."""
+    directories: list[Path] = []
 
     def start(code: str = "", network: bool = True, **more: Any) -> Running:
         made = make_cgroup()
+        directories.append(made.directories["pids"])
         prefix = ("unshare", "-n") if network else ()
         process = made.python((LOOPBACK if network else "") + code + READY, *prefix)
         assert process.stdout.readline() == b"ready\n"
@@ -74,25 +78,7 @@ def run(make_cgroup: Any, containers: Containers, sampler: Sampler) -> Callable[
         containers.update(container)
         return Running(sampler, container, process)
 
-    return start
-
-
-@pytest.fixture
-def fixture_target(recorded: Callable[[str], Roots]) -> Iterator[Callable[..., Target]]:
-    """The recorded host's container, opened."""
-    opened: list[Sampler] = []
-
-    def make(name: str) -> Target:
-        containers = Containers()
-        sampler = Sampler(containers, recorded(name))
-        opened.append(sampler)
-        identity = "4f" * 32
-        scope = f"/system.slice/docker-{identity}.scope" if name == "v2" else f"/docker/{identity}"
-        containers.update(
-            Container(id=identity, name="web", engine="docker", pid=4242, cgroup=scope, network_mode="bridge")
-        )
-        return sampler.targets()[identity]
-
-    yield make
-    for sampler in opened:
-        sampler.close()
+    yield start
+    for directory in directories:
+        for pid in (directory / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)

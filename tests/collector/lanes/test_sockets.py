@@ -18,6 +18,7 @@ from collector.lanes.sockets import (
     parse_in_use,
     parse_udp_table,
 )
+from tests.collector.conftest import eventually
 from tests.collector.lanes.conftest import Running
 
 TCP, TCP6 = "container_network_tcp_usage_total", "container_network_tcp6_usage_total"
@@ -69,8 +70,9 @@ whole[0].close()
 assert whole[1].recv(1) == b""
 whole[1].close()
 """
-    found = run(code).read(TcpGroup())
-    assert found[TCP, "finwait2"] == 1
+    container = run(code)
+    eventually(lambda: container.read(TcpGroup())[TCP, "finwait2"] == 1)  # once the acknowledgement is there
+    found = container.read(TcpGroup())
     assert found[TCP, "closewait"] == 1
     assert found[TCP, "timewait"] == 1
     assert found[TCP, "established"] == 0
