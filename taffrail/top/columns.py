@@ -84,6 +84,10 @@ def _limit(row: Row) -> str:
     return f"{bytes_size(number(row, 'memory_usage_bytes'))}/{bytes_size(number(row, 'memory_limit_bytes'))}"
 
 
+def _pids(row: Row) -> str:
+    return f"{number(row, 'pids'):.0f}" if row.get("pids") else "-"  # the host's cgroup does not count them
+
+
 def _cpu_time(row: Row) -> str:
     seconds = number(row, "cpu_seconds")
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
@@ -122,7 +126,7 @@ LISTS: Mapping[Kind, tuple[Column, ...]] = {
         Column("MEM/LIMIT", "M", _limit, lambda row: number(row, "memory_usage_bytes"), 17),
         _rates("NET rx/tx /s", "E", "net_rx_bytes_per_second", "net_tx_bytes_per_second"),
         _rates("BLOCK r/w /s", "B", "block_read_bytes_per_second", "block_write_bytes_per_second"),
-        _plain("PIDS", "P", "pids", 5),
+        Column("PIDS", "P", _pids, lambda row: number(row, "pids"), 5),
         _text("STATE", "S", "state", 7),
         _text("IMAGE", "G", "image", 16),
     ),

@@ -6,6 +6,7 @@ sequences only where colours are wanted.
 
 from __future__ import annotations
 
+import textwrap
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -38,11 +39,11 @@ _HELP = (
     "/                            find: words, or cpu > 2 and name:web*   (Esc: all again)",
     "< >                          sort by the column before, after",
     "r                            the other way round",
-    "Shift and a letter           sort by a column: {letters}",
     "p Space                      pause, and on again",
     "[ ]                          5 seconds back, forward in time",
     "{ }                          a minute back, forward",
     "q Ctrl-C                     leave",
+    "Shift and a letter           sort by a column:",
 )
 
 
@@ -58,9 +59,8 @@ def draw(model: Model, width: int, height: int, *, colours: bool) -> list[str]:
         _styled(fit(" " + _headings(level, columns, widths), width), "7", colours),
     ]
     if model.help:
-        letters = " ".join(f"{column.letter} {column.title}" for column in level.columns)
-        # The fields are many: a line takes what it can.
-        lines += [fit(" " + text.replace("{letters}", letters), width) for text in _HELP]
+        letters = "   ".join(f"{column.letter} {column.title}" for column in level.columns)
+        lines += [fit(" " + text, width) for text in (*_HELP, *_wrapped(letters, width - 4))]
     else:
         shown = rows[level.top : level.top + model.page]
         for place, row in enumerate(shown, level.top):
@@ -117,7 +117,7 @@ def _title(model: Model) -> str:
     else:
         ago = max(0.0, time.time() - model.paused_ns / 1e9)
         when = f"PAUSED at {_clock(model.paused_ns)}, {ago:.0f} s ago"
-    return f"taffrail top  {visible(frame.host)}  {when}"
+    return f"taffrail top  {model.host}  {when}"
 
 
 def _clock(time_ns: int) -> str:
@@ -157,6 +157,10 @@ def _message(model: Model, rows: Sequence[Row]) -> str:
     if not rows and model.level.frame.time_ns:
         return "nothing here" + (" that the filter lets through" if model.level.filter else "")
     return ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(20, width), initial_indent="   ", subsequent_indent="   ")
 
 
 def _styled(line: str, style: str, colours: bool) -> str:

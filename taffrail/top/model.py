@@ -88,6 +88,7 @@ class Model:
         self.done = False
         self.message = ""  #: for the line above the keys
         self.page = 10  #: rows on the screen, told by whoever draws
+        self.host = ""  #: the name of the host, once the agent has told it
         self.wanted = 0  #: rises when other rows than those shown are wanted
 
     @property
@@ -97,6 +98,7 @@ class Model:
 
     def take(self, subject: Subject, frame: Frame) -> None:
         """Rows have come; kept where the level they are of is still there."""
+        self.host = visible(frame.host) or self.host
         for level in self.levels:
             if level.subject == subject:
                 level.frame = frame

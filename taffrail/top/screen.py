@@ -78,7 +78,8 @@ class Screen:
         for row in range(size[1]):
             line = lines[row] if row < len(lines) else ""
             if row >= len(self._shown) or self._shown[row] != line:
-                parts.append(f"\x1b[{row + 1};1H\x1b[0m{line}\x1b[0m\x1b[K")
+                # Erased before, not behind: behind a full line the cursor stands on its last character.
+                parts.append(f"\x1b[{row + 1};1H\x1b[0m\x1b[2K{line}\x1b[0m")
         self._shown = list(lines[: size[1]]) + [""] * max(0, size[1] - len(lines))
         if parts:
             self._write("".join(parts).encode())
