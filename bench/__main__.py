@@ -19,6 +19,7 @@ NAMES = (
     "start",
     "since",
     "sampling",
+    "host",
     "store",
     "search",
     "elasticsearch",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from collector.roots import Roots
 
@@ -85,6 +85,34 @@ class Files:
             return int(self.read_now(path), 0)
         except (OSError, ValueError):
             return None
+
+    @staticmethod
+    def attributes(directory: str, names: Iterable[str]) -> list[bytes | None]:
+        """Short files of one directory of sysfs, None for one that is not there or has no answer.
+
+        None of them, an empty list, where the directory itself is not there.
+        """
+        try:
+            at = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        values: list[bytes | None] = []
+        try:
+            for name in names:
+                try:
+                    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+                except OSError:
+                    values.append(None)
+                    continue
+                try:
+                    values.append(os.read(fd, 4096))  # an attribute is a page at most, and read at once
+                except OSError:
+                    values.append(None)
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(at)
+        return values
 
     @staticmethod
     def names(directory: str, pattern: str = ".*") -> list[str]:

@@ -1,6 +1,7 @@
 """The dashboard "Docker and system monitoring": the upper half a host, the lower half its containers.
 
-Host series are cAdvisor's ``id="/"`` and ``machine_*``, so the dashboard also works on a cAdvisor.
+Host series are cAdvisor's ``id="/"`` and ``machine_*``, so the dashboard also works on a cAdvisor; one row
+is Node Exporter's ``node_*``.
 Run as a module it rewrites ``docker-and-system.json`` beside it.
 """
 
@@ -18,6 +19,7 @@ FILE = Path(__file__).with_name("docker-and-system.json")
 
 _HOST = 'instance=~"$host"'
 _ROOT = f'id="/",{_HOST}'
+_BUSY = f'mode!="idle",{_HOST}'
 _ONE = f'name=~"$container",name!="",{_HOST}'
 _WARN = ((None, "green"), (0.75, "orange"), (0.9, "red"))
 
@@ -70,6 +72,34 @@ _HOST_ROWS = (
                 Target(f"container_fs_usage_bytes{{{_ROOT}}} / container_fs_limit_bytes{{{_ROOT}}}",
                        "{{instance}} {{device}}"),
             ), thresholds=_WARN),
+        ),
+    ),
+    Row(
+        "Host in detail",
+        (
+            Panel("CPU by mode", "short", (
+                Target(f"sum by (instance, mode) ({_rate('node_cpu_seconds_total', _BUSY)})",
+                       "{{instance}} {{mode}}"),
+            ), description="cores in each mode but idle"),
+            Panel("Pressure", "percentunit", tuple(
+                Target(_rate(f"node_pressure_{what}_waiting_seconds_total", _HOST), f"{{{{instance}}}} {what}")
+                for what in ("cpu", "memory", "io")
+            ), description="share of the time in which some task waited"),
+            Panel("Disks", "percentunit", (
+                Target(_rate("node_disk_io_time_seconds_total", _HOST), "{{instance}} {{device}}"),
+            ), description="share of the time with requests in flight"),
+            Panel("Mounted file systems", "percentunit", (
+                Target(f"1 - node_filesystem_avail_bytes{{{_HOST}}} / node_filesystem_size_bytes{{{_HOST}}}",
+                       "{{instance}} {{mountpoint}}"),
+            ), thresholds=_WARN),
+            Panel("TCP", "short", (
+                Target(_rate("node_netstat_Tcp_RetransSegs", _HOST), "{{instance}} sent again"),
+                Target(_rate("node_netstat_TcpExt_ListenDrops", _HOST), "{{instance}} not accepted"),
+            ), description="segments and connections a second"),
+            Panel("Load", "short", (
+                Target(f"node_load1{{{_HOST}}}", "{{instance}} 1 min"),
+                Target(f"node_load15{{{_HOST}}}", "{{instance}} 15 min"),
+            )),
         ),
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Writes docs/metrics.md's table of container and machine series from the one table of families.
+"""Writes docs/metrics.md's tables of container, machine and host series from the tables of families.
 
-``python -m exporters.prometheus.reference`` rewrites the page between its two marks; a test keeps it so.
+``python -m exporters.prometheus.reference`` rewrites the page between its marks; a test keeps it so.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 
 from exporters.prometheus.families import BEYOND, FAMILIES
+from exporters.prometheus.node_families import NODE_FAMILIES
 
-__all__ = ["PAGE", "rewrite", "table"]
+__all__ = ["PAGE", "node_table", "rewrite", "table"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-_BEGIN, _END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 
 
 def table() -> str:
@@ -30,13 +30,27 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def node_table() -> str:
+    """A Markdown row per family of host series, by the group that reads it."""
+    lines = ["| group | series | type | labels | meaning |", "|---|---|---|---|---|"]
+    for family in NODE_FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(
+            f"| {family.group} | `{family.name}` | {family.kind} | {labels} | {family.help.replace('{}', '…')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def rewrite(page: str) -> str:
-    """The page with the table as it is now. Raises ValueError if the marks are missing."""
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE}: expected the lines {_BEGIN.strip()!r} and {_END.strip()!r}")
-    return f"{before}{_BEGIN}{table()}{_END}{after}"
+    """The page with the tables as they are now. Raises ValueError if the marks are missing."""
+    for name, rows in (("families", table()), ("host families", node_table())):
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+        before, found, rest = page.partition(begin)
+        _, finished, after = rest.partition(end)
+        if not found or not finished:
+            raise ValueError(f"{PAGE}: expected the lines {begin.strip()!r} and {end.strip()!r}")
+        page = f"{before}{begin}{rows}{end}{after}"
+    return page
 
 
 if __name__ == "__main__":

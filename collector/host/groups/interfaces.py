@@ -33,10 +33,12 @@ _ATTRIBUTES = (
     ("mtu", "node_network_mtu_bytes"),
     ("name_assign_type", "node_network_name_assign_type"),
     ("netdev_group", "node_network_net_dev_group"),
+    ("speed", "node_network_speed_bytes"),
     ("type", "node_network_protocol_type"),
     ("tx_queue_len", "node_network_transmit_queue_length"),
 )
-_TEXTS = ("address", "broadcast", "duplex", "ifalias", "operstate")
+_TEXTS = ("operstate", "address", "broadcast", "duplex", "ifalias")
+_FILES = (*_TEXTS, *(file for file, _ in _ATTRIBUTES))
 
 
 def parse_net_dev(data: bytes) -> Readings:
@@ -66,25 +68,21 @@ def netdev(files: Files) -> Readings:
 def netclass(files: Files) -> Readings:
     """Node Exporter's ``netclass``; speeds, which sysfs has in megabits, in bytes a second."""
     directory = f"{files.sys}/class/net"
-    readings: Readings = {}
-    up: Series = []
-    info: Series = []
+    readings: Readings = {"node_network_up": [], "node_network_info": []}
+    columns: list[Series] = [readings.setdefault(family, []) for _, family in _ATTRIBUTES]
     for device in files.names(directory):
-        path = f"{directory}/{device}"
-        texts = {name: files.text(f"{path}/{name}") or "" for name in _TEXTS}
-        if not texts["operstate"]:
+        values = files.attributes(f"{directory}/{device}", _FILES)
+        if not values or values[0] is None:
             continue  # a file like bonding_masters, or an interface that just went
+        texts = [(value or b"").decode(errors="replace").strip() for value in values[: len(_TEXTS)]]
         label = (device,)
-        up.append((label, int(texts["operstate"] == "up")))
-        info.append(((device, *texts.values()), 1))
-        for file, family in _ATTRIBUTES:
-            value = files.number(f"{path}/{file}")
+        readings["node_network_up"].append((label, int(texts[0] == "up")))
+        readings["node_network_info"].append(((device, *texts[1:], texts[0]), 1))
+        for column, value, (_, family) in zip(columns, values[len(_TEXTS) :], _ATTRIBUTES, strict=True):
             if value is not None:
-                readings.setdefault(family, []).append((label, value))
-        speed = files.number(f"{path}/speed")
-        if speed is not None:
-            readings.setdefault("node_network_speed_bytes", []).append((label, speed * 125_000))
-    return {"node_network_up": up, "node_network_info": info, **readings}
+                number = int(value, 0)
+                column.append((label, number * 125_000 if family == "node_network_speed_bytes" else number))
+    return readings
 
 
 def bonding(files: Files) -> Readings:
