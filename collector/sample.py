@@ -56,6 +56,9 @@ class Memory:
     high_events: int | None = None  #: v2: times memory.high throttled it
     max_events: int | None = None  #: v2: times memory.max made it reclaim
     stat: dict[str, int] = field(default_factory=dict)  #: memory.stat's further keys somebody asked for
+    low_events: int | None = None  #: v2: times it was reclaimed although below memory.low
+    oom_events: int | None = None  #: v2: times an allocation was about to fail at the limit
+    oom_group_kills: int | None = None  #: v2: times the whole cgroup was killed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class Pressure:
 
     some_seconds: float
     full_seconds: float | None = None
+    some_avg10: float | None = None  #: percent of the last ten seconds, as the kernel averages
+    full_avg10: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +132,4 @@ class Sample:
     errors: tuple[str, ...] = ()  #: controllers that failed, ``"memory: [Errno 5] …"``
     host_cpu_seconds: float | None = None  #: the host's CPU time, all cores, idle included, at this moment
     disks: tuple[DiskStats, ...] = ()  #: the host's own sample only
+    pids_limit_events: int | None = None  #: times a task could not be made for the limit

@@ -125,12 +125,13 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
     if config.collector.interval <= 0:
         raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
     if config.collector.groups or config.collector.group_intervals:
-        from collector.lanes.groups import choose, make  # memory that few commands need
+        from collector.lanes.groups import choose as choose_groups
+        from collector.lanes.groups import make  # memory that few commands need
         from collector.roots import Roots
         from taffrail.lanes import intervals
 
         try:
-            make(Roots(), choose(config.collector.groups), intervals(config.collector.group_intervals))
+            make(Roots(), choose_groups(config.collector.groups), intervals(config.collector.group_intervals))
         except ValueError as error:
             raise ConfigError(f"[collector] groups: {error}") from error
     if config.collector.host_groups not in ((), ("all",)):

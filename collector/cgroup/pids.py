@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from collector.cgroup.files import number, number_or_max, open_file, read_once
+from collector.cgroup.files import FlatKeys, number, number_or_max, open_file, read_once
 
 __all__ = ["PidsReader"]
+
+
+_EVENTS = FlatKeys(b"max")
 
 
 class PidsReader:
@@ -19,6 +22,8 @@ class PidsReader:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._current = open_file(directory, "pids.current")
+        self._events = open_file(directory, "pids.events")
+        self.limit_events: int | None = None  #: times a task could not be made for the limit; as last read
         self.limit: int | None = None  #: None = unlimited
 
     def read_limits(self) -> None:
@@ -28,8 +33,10 @@ class PidsReader:
 
     def read(self) -> int | None:
         """The number of tasks, or None without the controller. Raises OSError, ValueError."""
+        if self._events >= 0:
+            self.limit_events = _EVENTS.values(os.pread(self._events, 256, 0))[0]
         return number(os.pread(self._current, 64, 0)) if self._current >= 0 else None
 
     def descriptors(self) -> tuple[int, ...]:
         """What is kept open."""
-        return (self._current,)
+        return (self._current, self._events)

@@ -118,6 +118,8 @@ class CgroupReader:
             pressure,
             (*errors, *failed) if failed else errors,
             host_cpu_seconds,
+            (),
+            self._pids.limit_events,
         )
 
     def refresh_limits(self, errors: list[str] | None = None) -> None:

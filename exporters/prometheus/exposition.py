@@ -132,7 +132,9 @@ class Exposition:
             entry = self._entries[key] = Entry()
         base = self._rules.of if key != HOST else _host_labels
         slow = self._board.of(key)
-        return entry.update(container, base, sample, last_seen, running, self._device_name, slow) or new
+        memory = self._sampler.machine.memory.total_bytes
+        changed = entry.update(container, base, sample, last_seen, running, self._device_name, slow, memory)
+        return changed or new
 
     def _without_container(self, now_ns: int, error: bool) -> tuple[list[Row], list[Number]]:
         if now_ns - self._filesystems_ns > _FILESYSTEMS_NS:

@@ -220,6 +220,15 @@ def _pressure(resource: str) -> tuple[Family, ...]:
     )
 
 
+def _stall(resource: str) -> tuple[Family, ...]:
+    name = f"container_pressure_{resource}"
+    text = f"waited for {resource}, in percent of the last ten seconds."
+    return (
+        _gauge(f"{name}_waiting_avg10", f"stall.{resource}.some_avg10", f"Time some task {text}", "%"),
+        _gauge(f"{name}_stalled_avg10", f"stall.{resource}.full_avg10", f"Time all tasks {text}", "%"),
+    )
+
+
 _PRESSURE = (*_pressure("cpu"), *_pressure("memory"), *_pressure("io"))
 
 _PROCESS = (
@@ -238,6 +247,33 @@ BEYOND = (
         "Processes killed for want of memory, until the end.",
     ),
     _gauge("container_info", "container.info", "What does not change while the container exists."),
+    _gauge(
+        "container_cpu_limit_cores", "limit.cpu_cores", "CPUs the quota allows; without a quota not there."
+    ),
+    _gauge(
+        "container_memory_limit_ratio",
+        "limit.memory_ratio",
+        "Working set as a share of the memory limit, or of the host's memory where there is none.",
+    ),
+    _counter("container_memory_events_low_total", "memory.low_events", "Times reclaimed below memory.low."),
+    _counter(
+        "container_memory_events_oom_total",
+        "memory.oom_events",
+        "Times an allocation was about to fail at the limit.",
+    ),
+    _counter(
+        "container_memory_events_oom_group_kill_total",
+        "memory.oom_group_kills",
+        "Times all processes were killed at once for want of memory.",
+    ),
+    _counter(
+        "container_threads_limit_hits_total",
+        "tasks.pids_limit_events",
+        "Times a task could not be made for the limit.",
+    ),
+    *_stall("cpu"),
+    *_stall("memory"),
+    *_stall("io"),
     *BEYOND_SLOW,
 )
 

@@ -19,10 +19,11 @@ class Kind(enum.StrEnum):
 class Family:
     """One series a container (or interface, device, disk, the machine) has. Rows of one name are adjacent.
 
-    ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``tasks``, ``interface``,
-    ``device`` name the parts of ``collector/sample.py``; ``disk`` and ``filesystem`` exist for the host
-    alone; ``container`` comes from discovery; ``machine`` and ``scrape`` have no container's labels;
-    ``lane.GROUP`` is read by a group of ``collector/lanes/`` under the family's name.
+    ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``stall``, ``tasks``,
+    ``interface``, ``device`` name the parts of ``collector/sample.py``, ``limit`` is computed from them;
+    ``disk`` and ``filesystem`` exist for the host alone; ``container`` comes from discovery; ``machine``
+    and ``scrape`` have no container's labels; ``lane.GROUP`` is read by a group of ``collector/lanes/``
+    under the family's name.
     """
 
     name: str

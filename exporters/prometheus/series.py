@@ -16,7 +16,7 @@ from typing import Any
 
 from collector.container import Container
 from collector.lanes.board import Key, Record
-from collector.sample import BlockIO, Sample
+from collector.sample import BlockIO, Cpu, Memory, Sample
 from collector.sampler import HOST
 from exporters.prometheus.families import FAMILIES, Family, Kind
 from exporters.prometheus.labels import render
@@ -52,12 +52,13 @@ _INTERFACE, _DEVICE = rows_of("interface"), rows_of("device")
 #: Rows of what lanes read, by the family's name.
 LANE_ROWS = {FAMILIES[row].name: row for row in rows_of("lane")}
 _LIFECYCLE = tuple(FAMILIES[row].field for row in _CONTAINER)
-_FIXED = (*_CONTAINER, *_CPU, *_MEMORY, *_STAT, *_PRESSURE, *_TASKS)
+_STALL, _LIMIT = rows_of("stall"), rows_of("limit")
+_FIXED = (*_CONTAINER, *_CPU, *_MEMORY, *_STAT, *_PRESSURE, *_STALL, *_TASKS, *_LIMIT)
 
 _get_cpu, _get_memory, _get_tasks = _getter(_CPU), _getter(_MEMORY), _getter(_TASKS)
 _get_interface, _get_device = _getter(_INTERFACE), _getter(_DEVICE)
 _NO_CPU, _NO_MEMORY = (None,) * len(_CPU), (None,) * len(_MEMORY)
-_NO_STAT, _NO_PRESSURE = (None,) * len(_STAT), (None,) * len(_PRESSURE)
+_NO_STAT, _NO_PRESSURE = (None,) * len(_STAT), (None,) * (len(_PRESSURE) + len(_STALL))
 _STAT_KEYS = tuple(FAMILIES[row].field for row in _STAT)
 _RESOURCES = tuple(dict.fromkeys(FAMILIES[row].field.partition(".")[0] for row in _PRESSURE))
 _USAGE_ROW = next(row for row in _CPU if FAMILIES[row].source == "cpu.usage_seconds")
@@ -110,12 +111,16 @@ class Entry:
         running: bool,
         device_name: Callable[[str], str],
         records: Mapping[str, Record],
+        memory_bytes: int = 0,
     ) -> bool:
-        """Take the newest values; true when the set of series is another than before."""
+        """Take the newest values; true when the set of series is another than before.
+
+        ``memory_bytes`` is the host's memory, which a container without a limit may use.
+        """
         shape: tuple[object, ...] = (running,)
         raw: list[Number | None] = _lifecycle(container, sample, last_seen)
         if sample is not None and last_seen is not None:
-            raw += _fixed_values(sample)
+            raw += _fixed_values(sample, memory_bytes)
             _put_defaults(raw, sample)
             per_cpu = sample.cpu.per_cpu_seconds if sample.cpu else ()
             if per_cpu:
@@ -223,7 +228,7 @@ def _lifecycle(container: Container, sample: Sample | None, last_seen: int | Non
     return [values[field] for field in _LIFECYCLE]
 
 
-def _fixed_values(sample: Sample) -> list[Number | None]:
+def _fixed_values(sample: Sample, memory_bytes: int) -> list[Number | None]:
     cpu, memory = sample.cpu, sample.memory
     values: list[Number | None] = [
         *(_get_cpu(cpu) if cpu else _NO_CPU),
@@ -237,10 +242,21 @@ def _fixed_values(sample: Sample) -> list[Number | None]:
         for resource in _RESOURCES:
             pressure = sample.pressure.get(resource)
             values += (pressure.some_seconds, pressure.full_seconds) if pressure else (None, None)
+        for resource in _RESOURCES:
+            pressure = sample.pressure.get(resource)
+            values += (pressure.some_avg10, pressure.full_avg10) if pressure else (None, None)
     else:
         values += _NO_PRESSURE
     values += _get_tasks(sample)
+    values += _limits(cpu, memory, memory_bytes)
     return values
+
+
+def _limits(cpu: Cpu | None, memory: Memory | None, memory_bytes: int) -> tuple[Number | None, Number | None]:
+    """Values of the ``limit`` rows: cores of the quota, and how much of the memory there is is in use."""
+    cores = cpu.quota_us / cpu.period_us if cpu and cpu.quota_us and cpu.period_us else None
+    limit = min(memory.limit_bytes or memory_bytes, memory_bytes or memory.limit_bytes or 0) if memory else 0
+    return cores, memory.working_set_bytes / limit if memory and limit else None
 
 
 def _put_defaults(raw: list[Number | None], sample: Sample) -> None:

@@ -34,7 +34,7 @@ _STAT = FlatKeys(
     b"kernel",
     *(key.encode() for key in STAT_KEYS),
 )
-_EVENTS = FlatKeys(b"high", b"max", b"oom_kill")
+_EVENTS = FlatKeys(b"high", b"max", b"oom_kill", b"low", b"oom", b"oom_group_kill")
 
 
 def parse_stat(data: bytes) -> list[int | None]:
@@ -45,7 +45,7 @@ def parse_stat(data: bytes) -> list[int | None]:
 
 
 def parse_events(data: bytes) -> list[int | None]:
-    """``memory.events``: high, max, oom_kill."""
+    """``memory.events``: high, max, oom_kill, low, oom, oom_group_kill."""
     return _EVENTS.values(data)
 
 
@@ -77,9 +77,9 @@ class MemoryReader:
         anon, file, mapped, active, inactive, faults, major, kernel = values[:8]
         root = self._current < 0
         usage = (anon or 0) + (file or 0) if root else number(os.pread(self._current, 64, 0))
-        high = maximum = oom_kills = None
+        high = maximum = oom_kills = low = oom = group_kills = None
         if self._events >= 0:
-            high, maximum, oom_kills = parse_events(os.pread(self._events, 512, 0))
+            high, maximum, oom_kills, low, oom, group_kills = parse_events(os.pread(self._events, 512, 0))
         return Memory(
             usage,
             max(usage - (inactive or 0), 0),
@@ -103,6 +103,9 @@ class MemoryReader:
             high,
             maximum,
             {key: value for key, value in zip(STAT_KEYS, values[8:], strict=True) if value is not None},
+            low,
+            oom,
+            group_kills,
         )
 
     def descriptors(self) -> tuple[int, ...]:

@@ -20,9 +20,12 @@ def parse_pressure(data: bytes) -> Pressure:
     parts = data.split(b"total=", 2)
     if len(parts) < 2 or not parts[0].startswith(b"some "):
         raise ValueError(f"{data[:60]!r}: expected a line 'some avg10=… total=…'")
+    # "some avg10=0.00 avg60=…": the number begins behind eleven characters
+    some = float(parts[0][11 : parts[0].index(b" ", 11)])
     if len(parts) == 2:
-        return Pressure(int(parts[1]) / 1e6)
-    return Pressure(int(parts[1][: parts[1].index(b"\n")]) / 1e6, int(parts[2]) / 1e6)
+        return Pressure(int(parts[1]) / 1e6, None, some)
+    total, _, full = parts[1].partition(b"\nfull avg10=")
+    return Pressure(int(total) / 1e6, int(parts[2]) / 1e6, some, float(full[: full.index(b" ")]))
 
 
 class PressureReader:

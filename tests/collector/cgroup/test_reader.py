@@ -46,7 +46,7 @@ def test_a_v1_container(recorded: Callable[[str], Roots]) -> None:
         own_major_page_faults=3,
     )
     assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32),)
-    assert (sample.pids, sample.pids_limit) == (5, 100)
+    assert (sample.pids, sample.pids_limit, sample.pids_limit_events) == (5, 100, 6)
     assert sample.pressure == {}
 
 
@@ -55,9 +55,9 @@ def test_a_hybrid_host_adds_pressure_from_its_unified_tree(recorded: Callable[[s
     sample = cgroup.read(1)
     cgroup.close()
     assert sample.pressure == {
-        "cpu": Pressure(1.5, 0.0),
-        "memory": Pressure(0.25, 0.2),
-        "io": Pressure(0.75, 0.7),
+        "cpu": Pressure(1.5, 0.0, 0.1, 0.0),
+        "memory": Pressure(0.25, 0.2, 0.1, 0.0),
+        "io": Pressure(0.75, 0.7, 0.1, 0.0),
     }
     assert sample.cpu is not None
     assert sample.cpu.usage_seconds == 12.3456789  # of cpuacct, which is finer

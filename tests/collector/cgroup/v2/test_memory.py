@@ -9,4 +9,6 @@ def test_stat_of_a_kernel_without_the_newest_keys() -> None:
 
 
 def test_events() -> None:
-    assert parse_events(b"low 0\nhigh 4\nmax 7\noom 2\noom_kill 1\n") == [4, 7, 1]
+    data = b"low 3\nhigh 4\nmax 7\noom 2\noom_kill 1\n"
+    assert parse_events(data) == [4, 7, 1, 3, 2, None]
+    assert parse_events(data + b"oom_group_kill 5\n") == [4, 7, 1, 3, 2, 5]
