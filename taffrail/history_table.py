@@ -84,7 +84,7 @@ def _cells(columns: Columns, index: int) -> tuple[str, ...]:
         _memory(at("working_set_bytes")),
         _memory(at("working_set_bytes_max")),
         *(_rate(at(name)) for name in rates),
-        "--" if pids is None else f"{pids:.3g}",
+        "--" if pids is None else f"{pids:.1f}".removesuffix(".0"),
     )
 
 

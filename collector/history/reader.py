@@ -28,6 +28,7 @@ __all__ = ["Answer", "HistoryError", "HistoryReader", "Moment"]
 
 _SECOND = 1_000_000  # microseconds
 _RING_SECONDS = 600
+_SLACK = 5  # seconds a question for the last six hours may be on its way
 _MOST_STEPS = 11_000
 _CHOSEN_STEPS = 720  # at most, where the question names no step
 _NICE = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
@@ -164,9 +165,9 @@ class HistoryReader:
         if self._archive is None:
             return seconds
         fine, coarse = self._archive.fine.resolution, self._archive.coarse.resolution
-        if age <= _RING_SECONDS + 2 and step < fine.step:
+        if age <= _RING_SECONDS + _SLACK and step < fine.step:
             return seconds
-        if age <= fine.keep and step < coarse.step:
+        if age <= fine.keep + _SLACK and step < coarse.step:
             return fine.step
         return coarse.step
 

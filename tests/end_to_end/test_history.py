@@ -1,0 +1,108 @@
+"""A known load, the container removed, the agent killed: its history is there by CLI, API and page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def agent_pid(taffrail: Any) -> int:
+    supervisor = Path(f"/proc/{taffrail.process.pid}/task/{taffrail.process.pid}/children")
+    for pid in map(int, supervisor.read_text().split()):
+        if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
+            return pid
+    return 0
+
+
+def dom(url: str, profile: Path) -> str:
+    """A page as Chromium has it after some seconds of its own time."""
+    switches = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ]
+    quiet = [
+        "--disable-background-networking",
+        "--disable-component-update",
+        f"--user-data-dir={profile}/chromium",
+    ]
+    words = [
+        "chromium",
+        *switches,
+        *quiet,
+        "--virtual-time-budget=8000",
+        "--timeout=60000",
+        "--dump-dom",
+        url,
+    ]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_a_removed_container_keeps_its_history(
+    taffrail: Any, image: str, eventually: Callable[..., None], tmp_path: Path
+) -> None:
+    taffrail.up()
+    taffrail.import_image(image)
+    # A quarter of a CPU for some seconds, by the kernel's quota.
+    taffrail.docker(
+        "run", "-d", "--name", "burner", "--cpus", "0.25", image, "sh", "-c", "while :; do :; done"
+    )
+    identity = taffrail.docker("inspect", "-f", "{{.Id}}", "burner").strip()
+
+    def asked(container: str, **query: object) -> Any:
+        words = "&".join(f"{key.rstrip('_')}={value}" for key, value in query.items())
+        return json.loads(taffrail.get(f"/api/v1/history?container={container}&{words}"))
+
+    eventually(
+        lambda: asked("burner", from_=-60)["totals"]["cpu_seconds"] > 2.5, "two and a half seconds of CPU"
+    )
+    answer = asked("burner", from_=-60)
+    known = [value for value in answer["columns"]["cpu_percent"] if value is not None]
+    assert 20 < sum(known[1:]) / len(known[1:]) < 30
+    taffrail.docker("rm", "-f", "burner")
+    final = asked(identity, from_=-300)["totals"]["cpu_seconds"]
+
+    def written() -> bool:
+        rows = taffrail.metrics().values("taffrail_history_rows", 'step="10s"')
+        held = json.loads(taffrail.get("/api/v1/history/at?time=-5"))["containers"]
+        return bool(rows) and rows[0] > 0 and all(row["id"] != identity for row in held)
+
+    eventually(written, "steps on disk, and the container gone from what runs")
+    eventually(lambda: not list_of_running(taffrail, identity), "the last step's end")
+    pid = agent_pid(taffrail)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: agent_pid(taffrail) not in (0, pid), "another agent")
+    eventually(lambda: "burner" in taffrail.taffrail("history", check=False), "its answer")
+    for key in ("burner", identity, identity[:12]):
+        answer = asked(key, from_=-300)
+        assert answer["id"] == identity
+        assert answer["totals"]["cpu_seconds"] >= final - 0.01
+    table = taffrail.taffrail("history", "burner", "--since", "5m", "--step", "10s")
+    assert re.search(r"^TIME +CPU % +MAX +THROTTLED +MEM", table, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d +2\d\.\d\d% ", table, re.MULTILINE), table
+    assert re.search(r"^CPU +.*█.*average \d", table, re.MULTILINE)
+    assert json.loads(taffrail.taffrail("history", "burner", "--json"))["name"] == "burner"
+    page = dom(f"http://{taffrail.address('http')}/?history={identity}&range=21600", tmp_path)
+    assert '<span id="history-of">burner</span>' in page
+    assert "a point is 30 s" in page
+    charts = re.findall(r"<figure>.*?</figure>", page)
+    assert [re.search(r"<b>(\w+)</b>", chart)[1] for chart in charts] == ["CPU", "Memory", "Network", "Disk"]  # type: ignore[index]
+    assert re.search(r'aria-label="CPU: average \d+\.\d+ %, .*highest 2\d\.\d+ %', charts[0]), charts[0]
+    assert re.search(r'<path d="M[\d.]+ [\d.]+', charts[0])
+
+
+def list_of_running(taffrail: Any, identity: str) -> bool:
+    """Whether a row on disk may still be to come: the step in which the container ended is not over."""
+    now = json.loads(taffrail.get("/api/v1/health"))["time_ns"] / 1e9
+    ended = json.loads(taffrail.get("/api/v1/history/containers"))
+    last = next(one["last_us"] / 1e6 for one in ended if one["id"] == identity)
+    return bool(now < last - last % 10 + 11)

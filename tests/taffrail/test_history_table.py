@@ -1,0 +1,82 @@
+"""How history looks on a terminal, and what is wrong usage."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from collector.history.curves import COLUMNS
+from taffrail.__main__ import main
+from taffrail.history_table import containers_table, history_table, sparkline
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ([0.0, 1.0, 2.0, 3.5, 7.0], "▁▂▃▅█"),
+        ([None, 5.0, None], " █ "),
+        ([0.0, 0.0], "▁▁"),
+        ([], ""),
+        ([-1.0, 1.0], "▁█"),
+    ],
+)
+def test_sparklines(values: list[float | None], drawn: str) -> None:
+    assert sparkline(values) == drawn
+
+
+def columns(*values: float | None) -> dict[str, list[float | None]]:
+    return {key: list(values) for key in COLUMNS}
+
+
+def test_a_row_a_step_that_something_is_known_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        text = history_table("web\x1b[2J", [0, 10, 20], columns(1500.0, None, 2048.0), columns(0.0, 2048.0))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    lines = text.splitlines()
+    assert lines[0] == "web\\x1b[2J"
+    assert lines[1] == "CPU  ▁█  average 1024.00%, highest 2048.00%"
+    assert lines[2] == "MEM  ▁█  average 1KiB, highest 2KiB"
+    headings = "TIME CPU % MAX THROTTLED MEM MAX NET RX/S NET TX/S READ/S WRITE/S PIDS"
+    assert " ".join(lines[4].split()) == headings
+    row = "00:00:00 1500.00% 1500.00% 1500.00% 1.465KiB 1.465KiB 1.5kB 1.5kB 1.5kB 1.5kB 1500"
+    assert " ".join(lines[5].split()) == row
+    assert lines[6].startswith("00:00:20 ")
+    assert len(lines) == 7
+    assert len({len(line) for line in lines[4:]}) == 1
+
+
+def test_nothing_known() -> None:
+    assert (
+        history_table("web", [0, 10], columns(None, None), columns(None))
+        == "web\nnothing is known of this time\n"
+    )
+
+
+def test_who_has_history() -> None:
+    row = {"name": "a\nb", "id": "f" * 64, "image": "i:1", "first_us": 0, "last_us": 10**6}
+    heading, line = containers_table([row]).splitlines()
+    assert heading.split() == ["NAME", "CONTAINER", "ID", "IMAGE", "FROM", "TO"]
+    assert line.startswith("a\\x0ab   ffffffffffff   i:1     ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--since", "soon"], "'soon' is not a time: expected a duration like 10m"),
+        (["--step", "x"], "'x' is not a duration: expected something like 30s"),
+        (["--step", "0.5"], "--step 0.5: expected whole seconds"),
+        (["--since", "1h", "--until", "2h"], "--since 1h: expected a time before 2h"),
+        ([], "start one with 'taffrail up'"),
+    ],
+)
+def test_wrong_usage(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--set", f"paths.run={tmp_path}", "history", "web", *words]) == 1
+    assert message in capsys.readouterr().err
