@@ -92,17 +92,17 @@ class CgroupDiscovery:
     @property
     def watches(self) -> int:
         """Directories the kernel tells of."""
-        return self._tree.watches if self._tree else 0
+        return self._tree.watches if self._tree is not None else 0
 
     @property
     def unwatched(self) -> int:
         """Cgroups too many or too deep to be watched inside; looked at once a minute."""
-        return self._tree.unwatched if self._tree else 0
+        return self._tree.unwatched if self._tree is not None else 0
 
     @property
     def lost_events(self) -> int:
         """Times the kernel dropped events and the tree was read anew."""
-        return self._tree.rescans if self._tree else 0
+        return self._tree.rescans if self._tree is not None else 0
 
     @property
     def known(self) -> int:
