@@ -63,6 +63,7 @@ _REQUEST, _DUMP = 0x1, 0x300
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _RTM_NEWADDR, _RTM_GETADDR = 18, 20, 20, 22
 _DIAG_INFO = 2
 _BYTES_ACKED = 120  # offset in tcp_info of bytes_acked and, behind it, bytes_received
+_BYTES_SENT = 200  # and of bytes_sent and bytes_retrans
 _CLONE_NEWNET = 0x40000000
 _TIMEOUT = 5.0
 _TCP, _UDP = 6, 17
@@ -84,7 +85,7 @@ class InetSocket(NamedTuple):
     send_queue: int  #: bytes unacknowledged; for LISTEN the longest the queue may get
     uid: int
     inode: int  #: what ``/proc/PID/fd`` shows; 0 for one no process has any more
-    bytes_sent: int | None  #: acknowledged by the peer; tcp only
+    bytes_sent: int | None  #: payload without retransmissions; tcp only
     bytes_received: int | None
 
 
@@ -173,6 +174,9 @@ def parse_inet(data: bytes, protocol: str, into: list[InetSocket]) -> bool:
             info = attribute(data, body + _INET.size, end, _DIAG_INFO)
             if info is not None and len(info) >= _BYTES_ACKED + 16:
                 sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+                if len(info) >= _BYTES_SENT + 16:  # Linux 4.19: without the one that a SYN counts as
+                    total, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
+                    sent = total - again
         into.append(
             InetSocket(
                 protocol,

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.processes.sock_diag import InetSocket, addresses, in_namespace, inet_sockets
 
-__all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback"]
+__all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback", "parse_sockstat"]
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,22 @@ class Spaces:
         finally:
             os.close(directory)
 
+    def tcp_in_use(self, space: Space) -> int:
+        """How many TCP sockets the namespace has, those in TIME_WAIT included, at a tenth of their list's price.
+
+        Raises OSError when it is gone, ValueError on what no kernel writes.
+        """
+        base = self._proc / (str(space.pid) if space.pid else "self") / "net"
+        count = 0
+        for name in ("sockstat", "sockstat6"):
+            with suppress(FileNotFoundError):  # no IPv6 here
+                fd = os.open(base / name, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    count += parse_sockstat(os.read(fd, 4096))
+                finally:
+                    os.close(fd)
+        return count
+
     def sockets(self, space: Space) -> list[InetSocket]:
         """The namespace's TCP and UDP sockets. Raises OSError when it is gone."""
         return self.inside(space, inet_sockets)
@@ -102,6 +119,16 @@ class Spaces:
                 return ()
             self._known[space.inode] = known
         return known[1]
+
+
+def parse_sockstat(data: bytes) -> int:
+    """TCP sockets in ``/proc/net/sockstat`` or ``sockstat6``: those in use and in TIME_WAIT."""
+    for line in data.splitlines():
+        words = line.split()
+        if words and words[0] in (b"TCP:", b"TCP6:"):
+            counts = dict(zip(words[1::2], words[2::2], strict=False))
+            return int(counts.get(b"inuse", 0)) + int(counts.get(b"tw", 0))
+    raise ValueError(f"sockstat {data[:40]!r}: expected a line 'TCP:' or 'TCP6:'")
 
 
 def is_loopback(address: str) -> bool:
