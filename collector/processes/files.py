@@ -6,6 +6,7 @@ is left as the kernel shows it.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -33,6 +34,8 @@ __all__ = [
     "read_files",
     "socket_inodes",
 ]
+
+log = logging.getLogger(__name__)
 
 #: Descriptors read of one process at most; the rest are counted.
 MAX_FILES = 20_000
@@ -114,11 +117,12 @@ def socket_inodes(proc: Path, pids: Iterable[int]) -> dict[int, int]:
         with suppress(OSError):  # it is gone, or not ours to look into: its sockets stay without a process
             directory = os.open(f"{proc}/{pid}/fd", _DIRECTORY)
             try:
-                for entry in os.scandir(directory):
-                    with suppress(FileNotFoundError):
-                        target = os.readlink(entry.name, dir_fd=directory)
-                        if target.startswith("socket:["):
-                            owners.setdefault(int(target[8:-1]), pid)
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):
+                            target = os.readlink(entry.name, dir_fd=directory)
+                            if target.startswith("socket:["):
+                                owners.setdefault(int(target[8:-1]), pid)
             finally:
                 os.close(directory)
     return owners
@@ -152,7 +156,8 @@ def _descriptors(directory: int) -> tuple[list[OpenFile], int]:
     infos = -1
     try:
         infos = os.open("fdinfo", _DIRECTORY, dir_fd=directory)
-        numbers = sorted(int(entry.name) for entry in os.scandir(fds))
+        with os.scandir(fds) as entries:
+            numbers = sorted(int(entry.name) for entry in entries)
         found = [_file(fds, infos, number) for number in numbers[:MAX_FILES]]
     finally:
         os.close(fds)
@@ -165,17 +170,20 @@ def _file(fds: int, infos: int, number: int) -> OpenFile | None:
     name = str(number)
     try:
         target = os.readlink(name, dir_fd=fds)
+    except (FileNotFoundError, ProcessLookupError):  # closed meanwhile
+        return None
+    position, flags, mode = 0, 0, 0
+    try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=infos)
         try:
             position, flags = parse_fdinfo(os.read(fd, 4096))
         finally:
             os.close(fd)
         mode = os.stat(name, dir_fd=fds).st_mode
-    except (FileNotFoundError, ProcessLookupError):  # closed meanwhile
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    except OSError:  # a dead network file system: the path is all there is
-        position, flags, mode = 0, 0, 0
-        target = os.readlink(name, dir_fd=fds)
+    except OSError as error:  # a dead network file system: the path is what there is
+        log.debug("descriptor %d of %s is of unknown kind: %s", number, target, error)
     kind = _KINDS.get(stat.S_IFMT(mode), "unknown")
     if target.startswith("anon_inode:"):
         kind = target[11:].strip("[]")

@@ -51,7 +51,8 @@ class Members:
 
     def host_pids(self) -> list[int]:
         """Every process of the host, containers' and kernel threads included."""
-        return [int(entry.name) for entry in os.scandir(self._proc) if entry.name.isdigit()]
+        with os.scandir(self._proc) as entries:
+            return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
     def owners(self) -> dict[int, Container]:
         """The container of every process that has one (of two nested ones, the inner)."""

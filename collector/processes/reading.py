@@ -95,7 +95,8 @@ def read_threads(proc: Path, pid: int, start_ticks: int | None = None) -> list[R
             raise ProcessLookupError(f"process {pid} is another one by now")
         tasks = os.open("task", _DIRECTORY, dir_fd=directory)
         try:
-            found = [_thread(tasks, int(entry.name)) for entry in os.scandir(tasks)]
+            with os.scandir(tasks) as entries:
+                found = [_thread(tasks, int(entry.name)) for entry in entries]
         finally:
             os.close(tasks)
     finally:

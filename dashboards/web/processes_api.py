@@ -174,4 +174,4 @@ def _json(value: object) -> web.Response:
 
 
 def _error(kind: type[web.HTTPError], message: str) -> web.HTTPError:
-    return kind(body=orjson.dumps({"message": message}), content_type="application/json")
+    return kind(text=orjson.dumps({"message": message}).decode(), content_type="application/json")
