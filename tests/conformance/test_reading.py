@@ -18,9 +18,11 @@ from journal_forms import DRIVERS, MINUTE, SECOND, Form, Line, Log
 
 from logdrivers.block import Stream
 from logdrivers.journal import Batch, JournalReader, Position
-from runtime.api.logs import stream_logs
+from runtime.api.logs import log_directories, stream_logs
 from runtime.container import Container
+from runtime.log_changes import Following, LogChanges
 from runtime.logview import LogView, Selection
+from runtime.waiters import Waiters
 
 #: In 2033: what comes later than now is not yet over for a follower.
 T0 = 2_000_000_000 * SECOND
@@ -29,19 +31,21 @@ TAILS = [None, 0, 1, 2, 5, 8, 9, 42]
 
 
 class Running:
-    """As much of a container as reading its log needs: whether it runs, and when it ends."""
+    """As much of a container as reading its log needs: whether it runs, and who waits for its end."""
 
     def __init__(self, *, running: bool) -> None:
         self.handle = object() if running else None
-        self._ended = asyncio.Event()
+        self._waiters: Waiters | None = None
 
-    async def exit_or(self, _seconds: float) -> None:
-        if not self._ended.is_set():
-            await asyncio.sleep(0)
+    @property
+    def waiters(self) -> Waiters:
+        self._waiters = self._waiters or Waiters()
+        return self._waiters
 
     def end(self) -> None:
         self.handle = None
-        self._ended.set()
+        if self._waiters is not None:
+            self._waiters.tell_exit(0)
 
 
 def at(seconds: int | None) -> int:
@@ -79,21 +83,19 @@ def stream(
     tail: int | None,
     since_ns: int,
     until_ns: int,
-    *,
-    follow: bool,
+    changes: Following | None = None,
 ) -> AsyncIterator[bytes]:
+    follow = changes is not None
     selection = Selection(since_ns=since_ns, until_ns=until_ns, framed=False, frame_per_line=follow)
     view = LogView(selection)
     return stream_logs(
-        cast(Container, container), cast(JournalReader, reader), view, selection, tail, follow=follow
+        cast(Container, container), cast(JournalReader, reader), view, selection, tail, changes
     )
 
 
 def shown(log: Log, container: Running, tail: int | None, since_ns: int, until_ns: int) -> bytes:
     async def read() -> bytes:
-        pieces = [
-            data async for data in stream(log.reader(), container, tail, since_ns, until_ns, follow=False)
-        ]
+        pieces = [data async for data in stream(log.reader(), container, tail, since_ns, until_ns)]
         return b"".join(pieces)
 
     return asyncio.run(read())
@@ -107,12 +109,14 @@ class Follower:
     ) -> None:
         self.shown = b""
         self._reader = Watched(log.reader())
-        pieces = stream(self._reader, container, tail, since_ns, until_ns, follow=True)
-        self.task = asyncio.create_task(self._read(pieces))
+        changes = LogChanges().follow(log_directories(log.directory))
+        pieces = stream(self._reader, container, tail, since_ns, until_ns, changes)
+        self.task = asyncio.create_task(self._read(pieces, changes))
 
-    async def _read(self, pieces: AsyncIterator[bytes]) -> None:
-        async for data in pieces:
-            self.shown += data
+    async def _read(self, pieces: AsyncIterator[bytes], changes: Following) -> None:
+        with changes:
+            async for data in pieces:
+                self.shown += data
 
     async def shows(self, data: bytes) -> None:
         """Wait until it has shown this and no more."""

@@ -13,6 +13,6 @@ def test_the_rootfs_is_a_static_busybox_with_its_applets() -> None:
 
 
 def test_each_driver_has_a_container_and_an_input_that_is_off_has_none() -> None:
-    drivers = [c.driver for c in demo_containers(Endpoints("h:1", "127.0.0.1:2", "127.0.0.1:3"))]
-    assert drivers == ["json-file", "gelf", "fluentd"]
-    assert [c.driver for c in demo_containers(Endpoints("h:1", "", ""))] == ["json-file"]
+    everywhere = Endpoints(http="h:1", gelf="127.0.0.1:2", forward="127.0.0.1:3")
+    assert [c.driver for c in demo_containers(everywhere)] == ["json-file", "gelf", "fluentd"]
+    assert [c.driver for c in demo_containers(Endpoints(http="h:1"))] == ["json-file"]
