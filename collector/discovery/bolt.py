@@ -26,6 +26,7 @@ _MAGIC, _VERSION = 0xED0CDAED, 2
 _BRANCH_PAGE, _LEAF_PAGE, _META_PAGE = 1, 2, 4
 _IS_BUCKET = 1
 _DEEPEST = 32
+_MOST_PAGES = 1 << 16
 _LARGEST_PAGE = 64 << 20
 
 
@@ -127,20 +128,33 @@ class Bucket:
             found = bucket._find(key)
             if found is None or not found[0] & _IS_BUCKET:
                 return None
+            if len(found[1]) < _BUCKET.size:
+                raise ValueError(
+                    f"a bucket's root has {len(found[1])} bytes: expected {_BUCKET.size} or more"
+                )
             root, _sequence = _BUCKET.unpack_from(found[1])
             bucket = Bucket(self._file, root, found[1][_BUCKET.size :] if root == 0 else b"")
         return bucket
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values that are no buckets. Raises ValueError on damage."""
-        for flags, key, value in self._leaves(self._page(self._root), 0):
-            if not flags & _IS_BUCKET:
-                yield key, value
+        try:
+            for flags, key, value in self._leaves(self._page(self._root), set()):
+                if not flags & _IS_BUCKET:
+                    yield key, value
+        except struct.error as error:
+            raise ValueError(f"a page of the tree is cut short: {error}") from error
 
     def _page(self, number: int) -> bytes:
         return self._inline if self._inline else self._file.page(number)
 
     def _find(self, key: bytes) -> tuple[int, bytes] | None:
+        try:
+            return self._search(key)
+        except struct.error as error:
+            raise ValueError(f"a page of the tree is cut short: {error}") from error
+
+    def _search(self, key: bytes) -> tuple[int, bytes] | None:
         page = self._page(self._root)
         for _ in range(_DEEPEST):
             _number, flags, count, _overflow = _PAGE.unpack_from(page)
@@ -161,16 +175,20 @@ class Bucket:
             page = self._file.page(child)
         raise ValueError(f"a tree of more than {_DEEPEST} levels")
 
-    def _leaves(self, page: bytes, depth: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def _leaves(self, page: bytes, seen: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
         _number, flags, count, _overflow = _PAGE.unpack_from(page)
         if flags & _LEAF_PAGE:
             for number in range(count):
                 yield _leaf(page, number)
-        elif flags & _BRANCH_PAGE and depth < _DEEPEST:
-            for number in range(count):
-                yield from self._leaves(self._file.page(_branch(page, number)[1]), depth + 1)
-        else:
+            return
+        if not flags & _BRANCH_PAGE or len(seen) > _MOST_PAGES:
             raise ValueError(f"a page of the tree has flags {flags}: expected a branch or a leaf")
+        for number in range(count):
+            child = _branch(page, number)[1]
+            if child in seen:
+                raise ValueError(f"page {child} is met twice in one tree")
+            seen.add(child)
+            yield from self._leaves(self._file.page(child), seen)
 
 
 def _leaf(page: bytes, number: int) -> tuple[int, bytes, bytes]:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sqlite3
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from host_tree import HostTree
 
 from collector.container import Container
 from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.registry import Containers
-
-_spec = importlib.util.spec_from_file_location("host_tree", Path(__file__).with_name("host_tree.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-sys.modules["host_tree"] = _module
-_spec.loader.exec_module(_module)
-HostTree = _module.HostTree
 
 ID, SANDBOX = "1f" * 32, "2e" * 32
 UID = "0c1e6a3b-6d7e-4f00-9a4b-1234567890ab"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import sys
 import tempfile
 import threading
 import time
@@ -28,23 +26,16 @@ from collector.sink import Source
 from logdrivers.block import Block
 from logdrivers.codecs import json_file as codec
 
-_spec = importlib.util.spec_from_file_location("live", Path(__file__).with_name("live.py"))
-assert _spec is not None
-assert _spec.loader is not None
-live = importlib.util.module_from_spec(_spec)
-sys.modules["live"] = live
-_spec.loader.exec_module(live)
-
 
 @pytest.fixture(scope="module")
-def podman() -> Iterator[Any]:
+def podman(live: Any) -> Iterator[Any]:
     engine = live.Podman(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfp")))
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
-def containerd() -> Iterator[Any]:
+def containerd(live: Any) -> Iterator[Any]:
     engine = live.Containerd(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfc")))
     yield engine
     engine.close()
