@@ -50,6 +50,9 @@ def history_metrics(archive: Archive, recorder: Recorder) -> Source:
             lost.add_metric([cause], count)
         yield lost
         yield CounterMetricFamily(
+            "taffrail_history_failures", "Times that recording failed as a whole.", value=recorder.failures
+        )
+        yield CounterMetricFamily(
             "taffrail_history_torn_bytes",
             "Bytes of an unfinished write that were cut when the history was opened.",
             value=losses.torn_bytes,

@@ -144,14 +144,16 @@ class Archive:
             if tier.raw is not None and tier.raw.bytes > self.max_bytes // _RAW_SHARE:
                 tier.try_to_roll()
         while self.bytes > self.max_bytes:
-            full = [tier for tier in (self.fine, self.coarse) if tier.sealed]
+            oldest = [(tier.oldest, tier) for tier in (self.fine, self.coarse)]
+            full = [(window, tier) for window, tier in oldest if window is not None]
             if not full:
                 break
-            min(full, key=lambda tier: tier.sealed[0].last_us).remove_oldest("size")
+            window, tier = min(full, key=lambda one: one[0].last_us)
+            tier.remove(window, "size")
 
     def _trusts(self, now_ns: int) -> bool:
         """Whether the clock has not been stepped lately: one that leapt must not take a week's rows."""
-        since_boot = time.monotonic()
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         offset = now_ns / 1e9 - since_boot
         if self._clock_offset and abs(offset - self._clock_offset) > self.coarse.resolution.step:
             self._distrusted_until = since_boot + _DISTRUST

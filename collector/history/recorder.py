@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds after a step's end before it is written: a pass that began within it may still go on.
 _GRACE = 0.25
+#: Steps after which a container that the agent before recorded is not waited for any more.
+_WAITED_FOR = 60
 
 
 class Recorder:
@@ -31,6 +34,7 @@ class Recorder:
 
     def __init__(self, sampler: Sampler, archive: Archive, host: str) -> None:
         self.cpu_seconds = 0.0  #: CPU time spent on recording
+        self.failures = 0  #: times that recording failed as a whole
         self._sampler = sampler
         self._archive = archive
         self._host = Container(id=HOST, name=host, state="running")
@@ -38,17 +42,26 @@ class Recorder:
         self._followed: dict[str, tuple[Follower, Definition]] = {}
         self._positions: dict[str, int] = {}
         self._left = archive.last()
+        self._records = 0
+        self._recording = threading.Lock()
 
     async def run(self) -> None:
         """Record every step until cancelled."""
         while True:
             await asyncio.sleep((self._step_ns - time.time_ns() % self._step_ns) / 1e9 + _GRACE)
-            await asyncio.to_thread(self.record)
+            try:
+                await asyncio.to_thread(self.record)
+            except (OSError, ValueError):  # the rings keep what was not recorded for ten minutes
+                self.failures += 1
+                log.exception("cannot record a step of history")
 
     def record(self, now_ns: int | None = None, *, unfinished: bool = False) -> None:
         """Write the steps that are over since the last call; with ``unfinished`` the one going on, too."""
+        with self._recording:  # the agent's end may come while a step is being written
+            self._record(time.time_ns() if now_ns is None else now_ns, unfinished)
+
+    def _record(self, now_ns: int, unfinished: bool) -> None:
         started = time.thread_time()
-        now_ns = time.time_ns() if now_ns is None else now_ns
         current = None if unfinished else now_ns // self._step_ns
         steps: defaultdict[int, list[Row]] = defaultdict(list)
         rings = self._sampler.rings()
@@ -59,7 +72,9 @@ class Recorder:
         for step in steps:  # in the order of the samples, whatever the clock did
             self._archive.append(step * self._step_ns // 1000, make_rows(steps[step]), now_ns)
         self._drop({ring[0] for ring in rings})
-        self._left.clear()
+        self._records += 1
+        if self._records == _WAITED_FOR:
+            self._left.clear()
         self.cpu_seconds += time.thread_time() - started
 
     def _steps(self, container_id: str, ring: History, current: int | None) -> list[tuple[int, list[Point]]]:
@@ -93,7 +108,7 @@ class Recorder:
     def _follower(self, container_id: str, container: Container) -> Follower:
         followed = self._followed.get(container_id)
         if followed is None:
-            last = self._left.get(container_id)
+            last = self._left.pop(container_id, None)
             follower = Follower(last.number if last else self._archive.number())
             if last is not None:
                 follower.resume(last.totals, last.time_us, container.started_ns // 1000)

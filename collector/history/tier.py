@@ -150,12 +150,17 @@ class Tier:
     def expire(self, now_us: int) -> None:
         """Remove the windows whose newest row is older than what is kept."""
         oldest = now_us - self.resolution.keep * 1_000_000
-        while self.sealed and self.sealed[0].last_us < oldest:
-            self.remove_oldest("age")
+        for window in [window for window in self.sealed if window.last_us < oldest]:
+            self.remove(window, "age")
 
-    def remove_oldest(self, cause: str) -> None:
-        """Remove the first sealed window; its rows are counted under the cause."""
-        window = self.sealed.pop(0)
+    @property
+    def oldest(self) -> SealedWindow | None:
+        """The sealed window whose newest row is the oldest."""
+        return min(self.sealed, key=lambda window: window.last_us, default=None)
+
+    def remove(self, window: SealedWindow, cause: str) -> None:
+        """Remove a sealed window; its rows are counted under the cause."""
+        self.sealed.remove(window)
         window.path.unlink(missing_ok=True)
         self._losses.removed_rows[cause] += window.rows
         self._losses.removed_bytes[cause] += window.bytes
@@ -257,7 +262,7 @@ class Tier:
             return SealedWindow(path, sequence)
         except Corrupt as error:
             self._damaged(error)
-            path.rename(path.with_name(path.name + ".damaged"))
+            path.rename(path.with_name(f"{self.resolution.step}s.damaged"))  # the newest is kept to look at
             return None
 
     def _reopen(self, path: Path, sequence: int) -> None:

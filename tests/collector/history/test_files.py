@@ -131,7 +131,7 @@ def test_damage_is_counted_and_the_rest_is_answered(recorded: Callable[..., Reco
     second.path.write_bytes(second.path.read_bytes()[:-1])  # the end
     made.again()
     assert made.archive.losses.damaged == 1
-    assert second.path.with_name(second.path.name + ".damaged").exists()
+    assert (made.directory / "10s.damaged").exists()
     rows = made.archive.series(False, made.sampler.id("web"), 0, 1 << 60)
     assert made.archive.losses.damaged == 2
     assert int(rows["time_us"].min()) == (BASE + 129) * US
