@@ -19,6 +19,7 @@ NAMES = (
     "start",
     "since",
     "sampling",
+    "history",
     "host",
     "store",
     "search",
