@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -25,6 +26,9 @@ from bench.table import Row, print_table
 from collector.cgroup.layout import Layout
 from collector.container import Container
 from collector.discovery.registry import Containers
+from collector.lanes.board import Board
+from collector.lanes.groups import CHOICES, make
+from collector.lanes.inside import inside
 from collector.roots import Roots
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
@@ -119,6 +123,58 @@ def measure_ours(count: int, network: bool) -> tuple[float, float, int]:
         )
 
 
+def measure_groups(count: int) -> tuple[dict[str, float], float, int]:
+    """CPU microseconds per container and second of every slow group at its default interval; of a series of
+    the page with the default groups on it, and how many series there were.
+
+    Every namespace has a TCP server with four connections and a UDP socket.
+    """
+    with made_containers(count, network=True) as made, contextlib.ExitStack() as stack:
+        registry = Containers()
+        sampler = Sampler(registry)
+        stack.callback(sampler.close)
+        for container in made:
+            registry.update(container)
+        targets = sampler.targets()
+        for target in targets.values():
+            ip = ["nsenter", "-t", str(target.pid), "-n", "ip", "link", "set", "lo", "up"]
+            subprocess.run(ip, check=True)
+            with inside(target):
+                for opened in _sockets():
+                    stack.enter_context(opened)
+        board = Board()
+        costs = {}
+        for group in make(Roots(), CHOICES):
+            times = []
+            for _ in range(5):
+                before = time.thread_time()
+                for target in targets.values():
+                    readings = group.read(target)
+                    if CHOICES[group.name].on:
+                        board.put(target.container.id, group.name, readings)
+                times.append(time.thread_time() - before)
+            costs[group.name] = statistics.median(times) / count * 1e6 / group.seconds
+        sampler.sample_all()
+        page = Exposition(registry, sampler, board=board)
+        pages = []
+        for _ in range(PASSES):
+            before = time.thread_time()
+            page.render()
+            pages.append(time.thread_time() - before)
+        return costs, statistics.median(pages[1:]) / page.series * 1e6, page.series
+
+
+def _sockets() -> Iterator[socket.socket]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    yield listener
+    for _ in range(2):
+        yield socket.create_connection(listener.getsockname())
+        yield listener.accept()[0]
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", 0))
+    yield datagrams
+
+
 def measure_client_library(series: int) -> float:
     """Microseconds of CPU per sample of prometheus-client with seven labels."""
     registry = CollectorRegistry()
@@ -172,6 +228,7 @@ def main() -> None:
         parser.error("sampling made cgroups needs root")
     plain, _, _ = measure_ours(options.containers, network=False)
     whole, series, count = measure_ours(options.containers, network=True)
+    groups, slow_series, slow_count = measure_groups(options.containers)
     peer = measure_docker(options.docker, options.seconds) if options.docker else None
     print_table(
         [
@@ -184,6 +241,21 @@ def main() -> None:
                 "prometheus-client",
                 measure_client_library(count),
                 0.7,
+            ),
+            Row(f"/metrics with slow groups, {slow_count} series", "µs a series", slow_series, budget=0.7),
+            *(
+                Row(
+                    f"group {name}, every {CHOICES[name].seconds:g} s{'' if CHOICES[name].on else ' (off)'}",
+                    "µs a second",
+                    cost,
+                )
+                for name, cost in groups.items()
+            ),
+            Row(
+                "slow groups that are on, together",
+                "µs a second",
+                sum(cost for name, cost in groups.items() if CHOICES[name].on),
+                budget=40,
             ),
         ]
     )

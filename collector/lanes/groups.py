@@ -35,7 +35,7 @@ class Choice:
 CHOICES: Mapping[str, Choice] = {
     "tcp": Choice(True, 30.0, lambda _, seconds: TcpGroup(seconds)),
     "udp": Choice(True, 30.0, lambda _, seconds: UdpGroup(seconds)),
-    "netstat": Choice(True, 15.0, lambda _, seconds: NetstatGroup(seconds)),
+    "netstat": Choice(True, 30.0, lambda _, seconds: NetstatGroup(seconds)),
     "sockstat": Choice(True, 30.0, lambda _, seconds: SockstatGroup(seconds)),
     "conntrack": Choice(True, 30.0, ConntrackGroup),
     "process": Choice(True, 30.0, ProcessGroup),

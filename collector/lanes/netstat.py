@@ -140,7 +140,7 @@ class NetstatGroup:
 
     name = "netstat"
 
-    def __init__(self, seconds: float = 15.0) -> None:
+    def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
         self._table = _Table(field_of)
         self._six: dict[bytes, Key | None] = {}

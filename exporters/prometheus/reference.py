@@ -8,10 +8,11 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
+from collector.lanes.groups import CHOICES
 from exporters.prometheus.families import BEYOND, FAMILIES
 from exporters.prometheus.node_families import NODE_FAMILIES
 
-__all__ = ["PAGE", "node_table", "rewrite", "table"]
+__all__ = ["PAGE", "group_table", "node_table", "rewrite", "table"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -30,6 +31,17 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def group_table() -> str:
+    """A Markdown row per slow group of container series: whether it is on, how often it is read, what it has."""
+    lines = ["| group | on | every | series |", "|---|---|---|---|"]
+    for group, choice in CHOICES.items():
+        names = [family.name for family in FAMILIES if family.source == f"lane.{group}"]
+        shown = names if len(names) <= 6 else [names[0], "…", names[-1]]
+        series = ", ".join("…" if name == "…" else f"`{name}`" for name in shown)
+        lines.append(f"| {group} | {'yes' if choice.on else 'no'} | {choice.seconds:g} s | {series} |")
+    return "\n".join(lines) + "\n"
+
+
 def node_table() -> str:
     """A Markdown row per family of host series, by the group that reads it."""
     lines = ["| group | series | type | labels | meaning |", "|---|---|---|---|---|"]
@@ -43,7 +55,7 @@ def node_table() -> str:
 
 def rewrite(page: str) -> str:
     """The page with the tables as they are now. Raises ValueError if the marks are missing."""
-    for name, rows in (("families", table()), ("host families", node_table())):
+    for name, rows in (("families", table()), ("groups", group_table()), ("host families", node_table())):
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
         before, found, rest = page.partition(begin)
         _, finished, after = rest.partition(end)
