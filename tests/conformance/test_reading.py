@@ -109,6 +109,7 @@ class Follower:
     ) -> None:
         self.shown = b""
         self._reader = Watched(log.reader())
+        self._first_reads = 2 if tail else 1  # finding the last so many lines reads once
         changes = LogChanges().follow(log_directories(log.directory))
         pieces = stream(self._reader, container, tail, since_ns, until_ns, changes)
         self.task = asyncio.create_task(self._read(pieces, changes))
@@ -129,7 +130,7 @@ class Follower:
     async def begun(self) -> None:
         """Wait until it has found where to begin."""
         async with asyncio.timeout(20):
-            while not self._reader.reads:
+            while self._reader.reads < self._first_reads:
                 await asyncio.sleep(0)
 
     async def ends(self) -> bytes:
