@@ -5,7 +5,7 @@ What the text says is the caller's; keys are not read here.
 
 from __future__ import annotations
 
-import shutil
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -70,8 +70,7 @@ class LiveScreen:
             while True:
                 clear = _CLEAR if self._resized else ""
                 self._resized = False
-                columns, rows = shutil.get_terminal_size()
-                shown = fit(self._lines, self._last, columns, rows)
+                shown = fit(self._lines, self._last, *_size(self._out))
                 text = "".join(line + _TO_LINE_END + "\n" for line in shown)
                 self._out.write(_BEGIN + clear + _HOME + text + _TO_SCREEN_END + _END)
                 self._out.flush()
@@ -79,3 +78,12 @@ class LiveScreen:
                     return
         finally:
             self._drawing = False
+
+
+def _size(out: TextIO) -> tuple[int, int]:
+    """Columns and rows of the window now, whatever COLUMNS and LINES said when the shell was started."""
+    try:
+        size = os.get_terminal_size(out.fileno())
+    except OSError:  # no terminal, or one that is going away
+        return 80, 24
+    return size.columns or 80, size.lines or 24

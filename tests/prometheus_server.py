@@ -17,15 +17,21 @@ class Prometheus:
     """Runs until closed, its data in the directory given."""
 
     def __init__(
-        self, directory: Path, target: str, rules: Sequence[Path] = (), job: str = "taffrail"
+        self,
+        directory: Path,
+        target: str,
+        rules: Sequence[Path] = (),
+        job: str = "taffrail",
+        scrape: dict[str, Any] | None = None,
     ) -> None:
+        """``scrape`` has what a scrape configuration says instead of the one target."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(file) for file in rules],
-            "scrape_configs": [{"job_name": job, "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [{"job_name": job, **(scrape or {"static_configs": [{"targets": [target]}]})}],
         }
         (directory / "prometheus.yml").write_text(json.dumps(config))
         with (directory / "log").open("wb") as log:
