@@ -113,7 +113,9 @@ class Connections:
                 names[pid] = self._name(pid)
             ends = opened.local, opened.local_port, opened.remote, opened.remote_port
             address, port = nat.remote(opened.protocol, *ends)
-            there = book.find(address, space) if opened.remote_port else None
+            # Addresses are translated on the host: a loopback one behind a translation is the host's.
+            seen_from = space if (address, port) == ends[2:] else spaces[0]
+            there = book.find(address, seen_from) if opened.remote_port else None
             rows.append(
                 Connection(
                     opened.protocol,
