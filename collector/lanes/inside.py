@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from collector.target import Target
 
-__all__ = ["Dump", "inside", "read_file"]
+__all__ = ["Dump", "Take", "inside", "read_file"]
 
 _CLONE_NEWNET = 0x40000000
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port

@@ -7,16 +7,27 @@ linux/sock_diag.h. Names and label values are cAdvisor's, but for the listen que
 from __future__ import annotations
 
 import errno
-import os
+import logging
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from collector.lanes.board import Reading
-from collector.lanes.inside import Dump, inside, read_file
+from collector.lanes.inside import Dump, Take, inside, read_file
 from collector.target import Target
 
-__all__ = ["MAX_PORTS", "TCP_STATES", "UDP_STATES", "TcpGroup", "UdpGroup", "parse_in_use"]
+__all__ = [
+    "MAX_PORTS",
+    "TCP_STATES",
+    "UDP_STATES",
+    "TcpGroup",
+    "UdpGroup",
+    "parse_in_use",
+    "parse_tcp_table",
+    "parse_udp_table",
+]
+
+logger = logging.getLogger(__name__)
 
 #: By the kernel's numbers from 1 (include/net/tcp_states.h), as cAdvisor writes them.
 TCP_STATES = (
@@ -46,6 +57,10 @@ _QUEUES = struct.Struct("=II")
 _QUEUES_AT = 56  # inet_diag_msg: 4 bytes, inet_diag_sockid 48, expires 4, then rqueue and wqueue
 _MESSAGE = 72
 _ATTRIBUTE = struct.Struct("=HH")
+#: A kernel without inet_diag, tcp_diag or udp_diag, and no module of it to be loaded.
+_NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
+_TCP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/tcp", socket.AF_INET6: "net/tcp6"}
+_UDP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/udp", socket.AF_INET6: "net/udp6"}
 
 _TCP_KEYS = {
     family: tuple((name, (("tcp_state", state),)) for state in TCP_STATES)
@@ -98,6 +113,7 @@ class TcpGroup:
         self.seconds = seconds
         self.cut = 0  #: listening ports left out, over ``MAX_PORTS``, summed over readings
         self._dump = Dump(_SOCK_DIAG)
+        self._missing = False  # a kernel without inet_diag: its table then, and nothing of listen queues
         # The older request: it walks the kernel's table once for both families, the newer one for each.
         self._request = bytes(52) + struct.pack("=II", _ALL, 0)
 
@@ -118,8 +134,11 @@ class TcpGroup:
                     if port not in ports or _fuller(queue, ports[port]):
                         ports[port] = queue
 
-            with inside(target):
-                self._dump.ask(_TCPDIAG_GETSOCK, self._request, take)
+            if not self._missing:
+                self._missing = not _asked(self._dump, target, _TCPDIAG_GETSOCK, self._request, take)
+            if self._missing:
+                for family, name in _TCP_TABLES.items():
+                    counts[family] = parse_tcp_table(read_table(target, name))
         readings = []
         for family, keys in _TCP_KEYS.items():
             states = counts[family]
@@ -161,18 +180,8 @@ class UdpGroup:
         return readings
 
     def _sums(self, target: Target, family: int) -> tuple[int, int, int, int]:
-        if not self._missing:
-            try:
-                return self._ask(target, family)
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EPROTONOSUPPORT):
-                    raise
-                os.close(target.open_proc("net"))  # raises if it is the container that is missing
-                self._missing = True
-        name = "net/udp" if family == socket.AF_INET else "net/udp6"
-        return parse_udp_table(read_file(target, name))
-
-    def _ask(self, target: Target, family: int) -> tuple[int, int, int, int]:
+        if self._missing:
+            return parse_udp_table(read_table(target, _UDP_TABLES[family]))
         sums = [0, 0, 0, 0]
 
         def take(data: memoryview, start: int, end: int) -> None:
@@ -183,9 +192,47 @@ class UdpGroup:
             sums[3] += sent
 
         request = struct.pack("=BBBBI", family, socket.IPPROTO_UDP, 1 << (_SKMEMINFO - 1), 0, _ALL)
-        with inside(target):
-            self._dump.ask(_SOCK_DIAG_BY_FAMILY, request + bytes(48), take)
-        return sums[0], sums[1], sums[2], sums[3]
+        if _asked(self._dump, target, _SOCK_DIAG_BY_FAMILY, request + bytes(48), take):
+            return sums[0], sums[1], sums[2], sums[3]
+        self._missing = True
+        return self._sums(target, family)
+
+
+def _asked(dump: Dump, target: Target, kind: int, request: bytes, take: Take) -> bool:
+    """Ask in the container's namespace; false where the kernel has nobody to answer. Raises OSError."""
+    with inside(target):
+        try:
+            dump.ask(kind, request, take)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            logger.info("the kernel does not tell of its sockets (%s): reading /proc/PID/net instead", error)
+            return False
+    return True
+
+
+def read_table(target: Target, name: str) -> bytes:
+    """``net/tcp`` and its like; empty for IPv6 where there is none. Raises OSError."""
+    try:
+        return read_file(target, name)
+    except FileNotFoundError:
+        if not name.endswith("6"):
+            raise
+        return b""
+
+
+def parse_tcp_table(data: bytes) -> list[int]:
+    """``/proc/net/tcp``: sockets by the kernel's number of their state.
+
+    Raises ValueError on a line without a state.
+    """
+    counts = [0] * 13
+    for line in data.split(b"\n")[1:-1]:
+        words = line.split(None, 4)
+        if len(words) < 5 or not 0 < int(words[3], 16) < len(counts):
+            raise ValueError(f"net/tcp line {line[:60]!r}: expected a state in the fourth column")
+        counts[int(words[3], 16)] += 1
+    return counts
 
 
 def parse_udp_table(data: bytes) -> tuple[int, int, int, int]:

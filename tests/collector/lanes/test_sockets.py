@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from collector.discovery.registry import Containers
+from collector.lanes.inside import Dump
 from collector.lanes.sockets import (
     MAX_PORTS,
     TCP_STATES,
@@ -16,6 +18,7 @@ from collector.lanes.sockets import (
     TcpGroup,
     UdpGroup,
     parse_in_use,
+    parse_tcp_table,
     parse_udp_table,
 )
 from tests.collector.conftest import eventually
@@ -160,6 +163,32 @@ for _ in range(20):
     table = parse_udp_table(Path(f"/proc/{container.process.pid}/net/udp").read_bytes())
     found = container.read(UdpGroup())
     assert tuple(found[UDP, state] for state in UDP_STATES) == table
+
+
+def test_a_kernel_without_sock_diag_is_read_by_its_tables(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        THREE_CONNECTIONS
+        + """
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(("127.0.0.1", 5000))
+"""
+    )
+    container = run(code)
+    asked = container.read(TcpGroup()) | container.read(UdpGroup())
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "netlink: Operation not supported")
+
+    monkeypatch.setattr(Dump, "ask", refuse)
+    found = container.read(TcpGroup()) | container.read(UdpGroup())
+    assert found == {key: value for key, value in asked.items() if key[0] not in (LENGTH, LIMIT)}
+
+
+def test_a_tcp_table_without_states_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a state in the fourth column"):
+        parse_tcp_table(b"  sl  local_address\n 0: 0100007F:1F90 00000000:0000 00 x\n")
 
 
 @pytest.mark.parametrize("mode", ["host", "none"])
