@@ -249,7 +249,7 @@ class PrometheusConfig:
         metadata=_doc("export services, slices, pods and other bare cgroups, too, as cAdvisor does"),
     )
     max_series: int = field(
-        default=200_000, metadata=_doc("series per scrape before the rest is cut and counted")
+        default=500_000, metadata=_doc("series per scrape before the rest is cut and counted")
     )
 
 

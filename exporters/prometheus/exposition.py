@@ -54,7 +54,7 @@ class Exposition:
         containers: Containers,
         sampler: Sampler,
         rules: LabelRules | None = None,
-        max_series: int = 200_000,
+        max_series: int = 500_000,
         version: str = "",
         board: Board | None = None,
     ) -> None:
