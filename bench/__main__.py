@@ -19,6 +19,7 @@ NAMES = (
     "start",
     "since",
     "sampling",
+    "remote_write",
     "history",
     "host",
     "store",
