@@ -175,7 +175,7 @@ class Agent:
             cgroups = CgroupDiscovery(
                 containers,
                 roots,
-                lambda engine: any(each.connected and each.engine == engine for each in discoveries),
+                lambda engine: any(each.follows(engine) for each in discoveries),
             )
             work.append(("discovery by cgroups", cgroups.run()))
             own.register(cgroup_metrics(cgroups))
@@ -208,7 +208,11 @@ class Agent:
         work += recording
         HistoryApi(reader, config.collector.host).add_routes(app)
         processes = ProcessesApi(
-            containers, roots, config.collector.host, keep_map=config.collector.connections
+            containers,
+            roots,
+            config.collector.host,
+            keep_map=config.collector.connections,
+            files_over_tcp=bool(config.http.token_file),
         )
         processes.add_routes(app)
         if processes.graph is not None:

@@ -164,6 +164,7 @@ class Processes:
         """
         with self._lock:
             spent = time.thread_time()
+            self._forget()
             threads = read_threads(self._proc, pid, start_ticks)
             rows, interval = self._differences(
                 ("threads", pid), threads, lambda raw: (raw.tid, raw.stat.start_ticks), self._thread

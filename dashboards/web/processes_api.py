@@ -37,8 +37,20 @@ _T = TypeVar("_T")
 class ProcessesApi:
     """The handlers."""
 
-    def __init__(self, containers: Containers, roots: Roots, host: str, *, keep_map: bool = True) -> None:
-        """``keep_map``: keep a map of connections. Raises OSError, ValueError where cgroups cannot be read."""
+    def __init__(
+        self,
+        containers: Containers,
+        roots: Roots,
+        host: str,
+        *,
+        keep_map: bool = True,
+        files_over_tcp: bool = False,
+    ) -> None:
+        """``keep_map``: keep a map of connections. ``files_over_tcp``: who asks over TCP has shown a token.
+
+        Raises OSError or ValueError where the cgroups cannot be read.
+        """
+        self._files_over_tcp = files_over_tcp
         self._containers = containers
         self._roots = roots
         self._host = host
@@ -68,6 +80,13 @@ class ProcessesApi:
         return _json({"pid": pid, "threads": list(map(asdict, listing.rows))} | _about(listing))
 
     async def _list_files(self, request: web.Request) -> web.Response:
+        """Procfs shows files to a process's own user and to root only: so not to everybody on loopback."""
+        if _over_tcp(request) and not self._files_over_tcp:
+            raise _error(
+                web.HTTPForbidden,
+                "open files are told on the agent's socket, or over TCP to those who show a token: set "
+                "http.token_file",
+            )
         pid, start = _pid(request), _number(request, "start")
         found = await _in_thread(functools.partial(read_files, self._roots.proc, pid, start))
         return _json({"pid": pid, **asdict(found)})
@@ -151,6 +170,11 @@ def _about(listing: Listing[Process] | Listing[Thread]) -> dict[str, object]:
         "vanished": listing.vanished,
         "read_cpu_seconds": listing.read_cpu_seconds,
     }
+
+
+def _over_tcp(request: web.Request) -> bool:
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    return not isinstance(name, str | bytes)
 
 
 def _pid(request: web.Request) -> int:

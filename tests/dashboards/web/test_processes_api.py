@@ -30,9 +30,9 @@ def containers() -> Containers:
 def ask(containers: Containers) -> Ask:
     """Status and JSON of one GET, or of the answers of several."""
 
-    def get(path: str, keep_map: bool = True, **query: str) -> tuple[int, Any]:
+    def get(path: str, keep_map: bool = True, tokens: bool = True, **query: str) -> tuple[int, Any]:
         async def once() -> tuple[int, Any]:
-            api = ProcessesApi(containers, Roots(), "thishost", keep_map=keep_map)
+            api = ProcessesApi(containers, Roots(), "thishost", keep_map=keep_map, files_over_tcp=tokens)
             if api.graph is not None:
                 await asyncio.to_thread(api.graph.look)
             app = web.Application()
@@ -72,6 +72,13 @@ def test_files_and_connections(ask: Ask) -> None:
     assert {"nodes", "edges", "interval_seconds", "forgotten"} <= body.keys()
     status, body = ask("connections", format="node-graph")
     assert (status, set(body)) == (200, {"nodes", "edges"})
+
+
+def test_open_files_are_not_for_everybody_on_loopback(ask: Ask) -> None:
+    status, body = ask("files", tokens=False, pid=str(os.getpid()))
+    assert status == 403
+    assert body["message"].endswith("set http.token_file")
+    assert ask("threads", tokens=False, pid=str(os.getpid()))[0] == 200
 
 
 @pytest.mark.parametrize(
