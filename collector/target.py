@@ -31,12 +31,14 @@ def has_own_network(container: Container) -> bool:
     return container.network_mode not in ("host", "none") and container.pid > 0
 
 
-def open_cgroup(layout: Layout, container: Container, roots: Roots) -> CgroupReader:
+def open_cgroup(
+    layout: Layout, container: Container, roots: Roots, *, per_cpu: bool = False
+) -> CgroupReader:
     """Open a container's cgroup: by its process where it has one, else by the path discovery found.
 
     Raises OSError when neither is there.
     """
-    return CgroupReader(layout, cgroup_paths(layout, container))
+    return CgroupReader(layout, cgroup_paths(layout, container), per_cpu)
 
 
 def cgroup_paths(layout: Layout, container: Container) -> Mapping[str, str]:
@@ -65,8 +67,9 @@ class Target:
         roots: Roots,
         history: History,
         oom_kills: OomKills | None = None,
+        per_cpu: bool = False,
     ) -> None:
-        """Open it. Raises OSError when it is gone already."""
+        """Open it. Raises OSError when it is gone already. ``per_cpu``: CPU time by CPU, where v1 tells."""
         self.container = container
         self.pid = container.pid
         self.counts_network = False  #: the sampler decides which member of a shared namespace counts
@@ -76,7 +79,7 @@ class Target:
         self.lock = threading.Lock()
         self.closed = False
         self.namespace: Namespace | None = None
-        self.cgroup = open_cgroup(layout, container, roots)
+        self.cgroup = open_cgroup(layout, container, roots, per_cpu=per_cpu)
         if has_own_network(container):
             try:
                 self.namespace = Namespace(roots.proc, container.pid)

@@ -32,6 +32,7 @@ from collector.inputs.gelf import GelfInput
 from collector.inputs.gelf_http import GelfHttpInput
 from collector.inputs.tails import Tails
 from collector.lanes.board import Board
+from collector.lanes.groups import choose
 from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sampler import Sampler
@@ -129,6 +130,7 @@ class Agent:
             interval=config.collector.interval,
             oom_kills=oom_kills,
             bare_every=1 if every else 10,
+            per_cpu="percpu" in choose(config.collector.groups),
         )
         stack.callback(sampler.close)
         sources = Sources(containers, config.collector.host)

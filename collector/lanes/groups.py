@@ -17,7 +17,10 @@ from collector.lanes.processes import ProcessGroup, SchedGroup, TaskGroup
 from collector.lanes.sockets import TcpGroup, UdpGroup
 from collector.roots import Roots
 
-__all__ = ["CHOICES", "Choice", "choose", "make"]
+__all__ = ["CHOICES", "SAMPLED", "Choice", "choose", "make"]
+
+#: Groups of the sampling pass that can be switched, and whether they are on: they have no interval of their own.
+SAMPLED: Mapping[str, bool] = {"percpu": False}
 
 #: Reading more often than this would be a pass of its own.
 LEAST_SECONDS = 1.0
@@ -49,12 +52,12 @@ CHOICES: Mapping[str, Choice] = {
 
 
 def choose(wanted: Iterable[str], known: Mapping[str, bool] | None = None) -> tuple[str, ...]:
-    """The groups that are on, of ``known`` (by name, whether on by default; ``CHOICES`` if not given).
+    """The groups that are on, of ``known`` (by name, whether on by default; all there are if not given).
 
     Plain names are the whole set; names with ``+`` or ``-`` before them change the default one.
     Raises ValueError naming a group nobody knows, or a mixture.
     """
-    defaults = {name: choice.on for name, choice in CHOICES.items()} if known is None else known
+    defaults = known or SAMPLED | {name: choice.on for name, choice in CHOICES.items()}
     words = list(wanted)
     changes = [word for word in words if word[:1] in ("+", "-")]
     if changes and len(changes) != len(words):
@@ -71,10 +74,12 @@ def choose(wanted: Iterable[str], known: Mapping[str, bool] | None = None) -> tu
 def make(roots: Roots, names: Iterable[str], seconds: Mapping[str, float] | None = None) -> list[Group]:
     """The groups of ``CHOICES`` by name, each at its interval or the one in ``seconds``.
 
-    Raises ValueError naming an interval that is too short.
+    Raises ValueError naming an interval that is too short, or of a group that has none.
     """
     groups = []
-    for name in names:
+    for name in (name for name in seconds or {} if name not in CHOICES):
+        raise ValueError(f"interval of group {name!r}: it is read in every sampling pass, expected none")
+    for name in (name for name in names if name in CHOICES):
         choice = CHOICES[name]
         interval = (seconds or {}).get(name, choice.seconds)
         if interval < LEAST_SECONDS:

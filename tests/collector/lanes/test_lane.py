@@ -272,6 +272,13 @@ def test_groups_nobody_knows_are_refused(words: list[str], message: str) -> None
         choose(words)
 
 
+def test_a_group_of_the_sampling_pass_has_no_interval() -> None:
+    assert "percpu" in choose(["+percpu"])
+    assert make(Roots(), ["percpu"]) == []
+    with pytest.raises(ValueError, match="'percpu': it is read in every sampling pass"):
+        make(Roots(), ["percpu"], {"percpu": 5})
+
+
 def test_an_interval_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match=r"interval of group 'tcp': 0\.1 s, expected 1 s or more"):
         make(Roots(), ["tcp"], {"tcp": 0.1})

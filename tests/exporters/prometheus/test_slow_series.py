@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -109,6 +110,17 @@ def test_a_family_the_table_does_not_have_is_left_off_and_said(
     assert [record.getMessage() for record in caplog.records] == [
         "readings of container_other are left off /metrics: the table has no such family"
     ]
+
+
+def test_time_by_cpu_stands_in_the_place_of_the_sum() -> None:
+    """On v1, where it was asked for; never both, or sums would be double."""
+    containers = Containers()
+    roots = Roots(*(FIXTURES / "v1" / part for part in ("proc", "sys", "root")))
+    sampler = Sampler(containers, roots, per_cpu=True)
+    containers.update(WEB)
+    lines = Exposition(containers, sampler).render(names=["container_cpu_usage_seconds_total"]).decode()
+    sampler.close()
+    assert re.findall(r'name="web",cpu="(\w+)"', lines) == ["cpu00", "cpu01"]
 
 
 def test_labels_are_escaped(page: Page) -> None:
