@@ -52,6 +52,7 @@ class _Member:
     pidfd: int = -1
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
     ended: bool = False
+    left: bool = False  #: its engine has been given the time to tell of it
 
 
 class CgroupDiscovery:
@@ -245,7 +246,7 @@ class CgroupDiscovery:
             pid = process.pid if process else 0
             found = replace(member.found, container=replace(member.found.container, pid=pid))
         container = found.container
-        if not waited and (container.bare or self._left_to_engine(container)):
+        if (container.bare and not waited) or self._left_to_engine(member, container):
             self._schedule(member, self._patience)
             return
         member.found, member.ended = found, False
@@ -257,9 +258,12 @@ class CgroupDiscovery:
             self._hold(member, container.pid)
         self._containers.offer(container)
 
-    def _left_to_engine(self, container: Container) -> bool:
+    def _left_to_engine(self, member: _Member, container: Container) -> bool:
         """Whether its engine is about to tell of it, and knows better."""
-        return self._followed(container.engine) and self._containers.get(container.id) is None
+        if container.bare or member.left or self._containers.get(container.id) is not None:
+            return False
+        member.left = True
+        return self._followed(container.engine)
 
     def _directory(self, scope: Scope) -> Path:
         return Path(f"{self._root}{scope.path[len(self._below) :]}")

@@ -110,6 +110,10 @@ class EngineDiscovery:
             await asyncio.sleep(self._max_wait)
             return False
 
+    def follows(self, engine: str) -> bool:
+        """Whether events of an engine by this name are heard, or may be in a moment: the first attempt runs."""
+        return self.engine == engine if self.connected else not (self.connections or self.failures)
+
     @property
     def absent(self) -> bool:
         """Nobody has ever answered, and there is no socket: an engine this host does not have."""
