@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from collector.disk.group import DiskGroup
 from collector.lanes.board import Board
 from collector.lanes.groups import choose, make
 from collector.lanes.lane import Lane
@@ -22,10 +23,16 @@ def intervals(given: Mapping[str, str]) -> dict[str, float]:
 
 
 def make_lanes(config: CollectorConfig, roots: Roots, sampler: Sampler, board: Board) -> list[Lane]:
-    """The lane of sockets, processes and rare controllers; none where every group is off.
+    """The lane of sockets, processes and rare controllers, and the disk walker's; none where every group is off.
 
     Raises ValueError where the configuration names what is not there.
     """
     names = choose(config.groups)
     groups = make(roots, names, intervals(config.group_intervals))
-    return [Lane("counters", sampler.targets, board, groups)] if groups else []
+    counters = [group for group in groups if not isinstance(group, DiskGroup)]
+    lanes = [Lane("counters", sampler.targets, board, counters)] if counters else []
+    for group in groups:
+        if isinstance(group, DiskGroup):
+            walker = group.walker
+            lanes.append(Lane("disk", sampler.targets, board, [group], budget=walker.share, stop=walker.stop))
+    return lanes

@@ -1,7 +1,6 @@
 """The slow groups there are: what each is called, whether it is on, how often it is read.
 
-Names are cAdvisor's where it has the group. Groups that something else has to make (``disk``) are known
-here by name only; ``choose`` says which of all are on.
+Names are cAdvisor's where it has the group; ``choose`` says which of all are on.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from collector.disk.group import DiskGroup
 from collector.lanes.conntrack import ConntrackGroup
 from collector.lanes.controllers import CpusetGroup, HugetlbGroup, NumaGroup
 from collector.lanes.lane import Group
@@ -43,6 +43,7 @@ CHOICES: Mapping[str, Choice] = {
     "conntrack": Choice(True, 30.0, ConntrackGroup),
     "process": Choice(True, 30.0, ProcessGroup),
     "cpuLoad": Choice(True, 30.0, TaskGroup),
+    "disk": Choice(True, 300.0, DiskGroup),
     "hugetlb": Choice(True, 60.0, HugetlbGroup),
     "advtcp": Choice(False, 30.0, lambda _, seconds: AdvancedTcpGroup(seconds)),
     "sched": Choice(False, 30.0, SchedGroup),

@@ -91,11 +91,13 @@ class Lane:
         *,
         budget: float = 0.02,
         tick: float = 1.0,
+        stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         """``targets`` gives the running containers by id (``Sampler.targets``); ``budget`` is the share
-        of one core that the lane may use on average, ``tick`` how often it looks what is due, in seconds.
+        of one core that the lane may use on average, ``tick`` how often it looks what is due, in seconds;
+        ``stop`` is set when the lane is to end, for groups whose reading takes long.
         """
         self.name = name
         self.groups = tuple(GroupState(group) for group in groups)
@@ -105,7 +107,7 @@ class Lane:
         self._tick = tick
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._due: list[tuple[float, int, str, int]] = []
         self._seen: dict[str, Target] = {}
         self._sequence = 0

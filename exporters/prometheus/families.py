@@ -136,11 +136,25 @@ _MEMORY = (
     ),
 )
 
+
+def _room(name: str, field: str, text: str, unit: str = "") -> tuple[Family, ...]:
+    """A row for the host's file systems, and one for those that containers' writable layers are on."""
+    return (
+        _gauge(name, f"filesystem.{field}", text, unit),
+        Family(name, Kind.GAUGE, text, "lane.disk", unit, varies=("device",)),
+    )
+
+
 _DISK = (
-    _gauge("container_fs_usage_bytes", "filesystem.used_bytes", "Bytes in use on the file system.", "B"),
-    _gauge("container_fs_limit_bytes", "filesystem.capacity_bytes", "Size of the file system.", "B"),
-    _gauge("container_fs_inodes_total", "filesystem.inodes", "Inodes of the file system."),
-    _gauge("container_fs_inodes_free", "filesystem.inodes_free", "Inodes not in use."),
+    *_room(
+        "container_fs_usage_bytes",
+        "used_bytes",
+        "Bytes in use: of a container its writable layer, of the host each file system.",
+        "B",
+    ),
+    *_room("container_fs_limit_bytes", "capacity_bytes", "Size of the file system.", "B"),
+    *_room("container_fs_inodes_total", "inodes", "Inodes of the file system."),
+    *_room("container_fs_inodes_free", "inodes_free", "Inodes not in use."),
 )
 
 _OPERATION = 'operation="%s"'

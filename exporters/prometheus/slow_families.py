@@ -223,6 +223,15 @@ _SOCKSTAT = {
 }
 
 BEYOND_SLOW = (
+    _row("disk", _GAUGE, "container_log_bytes", "Bytes the log takes on disk, rotated files included.", "B"),
+    _row(
+        "disk",
+        _GAUGE,
+        "container_volume_bytes",
+        "Bytes a volume takes on disk; every container that has it shows all of it.",
+        "B",
+        ("volume",),
+    ),
     *_LISTEN,
     *_CONNTRACK,
     *(

@@ -233,10 +233,10 @@ def test_a_real_lane_reads_all_default_groups(run: Callable[..., Running]) -> No
 
 
 def test_every_family_of_a_group_is_in_the_table_and_every_row_is_read(run: Callable[..., Running]) -> None:
-    """But for controllers this host is without (their files are recorded in test_controllers.py)."""
+    """But for controllers this host is without (test_controllers.py), and the disk (collector/disk)."""
     container = run("listener = socket.create_server(('127.0.0.1', 8080))\n")
     rows = {family.name: family for family in FAMILIES if family.group == "lane"}
-    elsewhere = {"hugetlb", "memory_numa", "cpuset"}
+    elsewhere = {"hugetlb", "memory_numa", "cpuset", "disk"}
     seen = set()
     for group in make(Roots(), CHOICES):
         for family, labels, _ in group.read(container.target):

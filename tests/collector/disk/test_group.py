@@ -1,0 +1,149 @@
+"""The group ``disk`` on a made mount table, and where containers' files are."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from collector.container import Container, LogSource
+from collector.disk.group import DiskGroup, files_bytes
+from collector.disk.places import parse_mountinfo, source_of, upper_directory, volumes
+from collector.disk.walker import Walker
+from collector.roots import Roots
+
+OVERLAY = (
+    "1 0 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l/a:/l/b,upperdir={upper},workdir=/w\n"
+    "2 1 0:51 / /proc rw - proc proc rw\n"
+)
+
+
+def test_the_writable_layer_is_the_overlays_upper_directory() -> None:
+    assert upper_directory(parse_mountinfo(OVERLAY.format(upper="/o/diff").encode())) == "/o/diff"
+    escaped = OVERLAY.format(upper="/with\\040space/a\\054b").encode()
+    assert upper_directory(parse_mountinfo(escaped)) == "/with space/a,b"
+    assert upper_directory(parse_mountinfo(OVERLAY.format(upper="relative").encode())) == ""
+    assert upper_directory(parse_mountinfo(b"1 0 254:0 / / rw - ext4 /dev/vda rw\n")) == ""
+    readonly = b"1 0 0:50 / / ro - overlay overlay ro,lowerdir=/a:/b\n"
+    assert upper_directory(parse_mountinfo(readonly)) == ""
+    assert upper_directory([]) == ""
+
+
+def test_volumes_of_every_engine_by_name() -> None:
+    table = (
+        "1 0 254:0 /var/lib/docker/volumes/db/_data /data rw - ext4 /dev/vda rw\n"
+        "2 0 254:0 /var/lib/docker/volumes/db/_data /again rw - ext4 /dev/vda rw\n"
+        "3 0 254:0 /pods/u/volumes/kubernetes.io~empty-dir/cache /cache rw shared:1 - ext4 /dev/vda rw\n"
+        "4 0 254:0 /home/user/src /src rw - ext4 /dev/vda rw\n"
+        "5 0 0:9 /volumes/nas/_data /nas rw - nfs4 server:/x rw\n"
+        "6 0 254:0 /var/lib/docker/containers/x/hosts /etc/hosts rw - ext4 /dev/vda rw\n"
+    )
+    assert volumes(parse_mountinfo(table.encode())) == {"db": "/data", "cache": "/cache"}
+
+
+def test_the_device_is_that_of_the_nearest_mount() -> None:
+    mounts = parse_mountinfo(
+        b"1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:1 / /var/lib rw - xfs /dev/vdb rw\n"
+        b"3 1 254:2 / /var/lib/docker-other rw - xfs /dev/vdc rw\n"
+    )
+    assert source_of("/var/lib/docker/overlay2/x/diff", mounts) == "/dev/vdb"
+    assert source_of("/srv", mounts) == "/dev/vda"
+    assert source_of("/srv", []) == ""
+
+
+class Host:
+    """A host's procfs with one container in it, all below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.proc = directory / "proc"
+        self.root = directory / "root"
+        self.upper = self.root / "o/diff"
+        self.volume = self.proc / "7/root/data"
+        self.log = self.root / "log"
+        for path in (self.upper, self.volume, self.log, self.proc / "1"):
+            path.mkdir(parents=True)
+        (self.proc / "1/mountinfo").write_text("1 0 254:0 / / rw - ext4 /dev/vda rw\n")
+        (self.proc / "7/mountinfo").write_text(
+            OVERLAY.format(upper="/o/diff") + "9 1 254:0 /volumes/db/_data /data rw - ext4 /dev/vda rw\n"
+        )
+        self.now = 0.0
+        self.group = DiskGroup(Roots(self.proc, Path("/sys"), self.root), 300, Walker(1.0), lambda: self.now)
+
+    def read(self, **changes: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        log = LogSource("json-file", "/log/x-json.log")
+        container = Container(**{"id": "ab" * 32, "name": "web", "pid": 7, "log": log, **changes})
+        target: Any = SimpleNamespace(container=container)
+        return {(family, labels): value for family, labels, value in self.group.read(target)}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+DEVICE = (("device", "/dev/vda"),)
+
+
+def test_layer_log_and_volume(host: Host) -> None:
+    before = host.read()
+    (host.upper / "ten").write_bytes(bytes(10 << 20))
+    (host.volume / "five").write_bytes(bytes(5 << 20))
+    for name in ("x-json.log", "x-json.log.1", "x-json.log.2.gz"):
+        (host.log / name).write_bytes(bytes(1 << 20))
+    (host.log / "other").write_bytes(bytes(1 << 20))
+    host.now = 1000
+    after = host.read()
+    grown = {key: after[key] - before[key] for key in after if key[0].endswith("_bytes")}
+    assert grown == {
+        ("container_fs_usage_bytes", DEVICE): 10 << 20,
+        ("container_fs_limit_bytes", DEVICE): 0,
+        ("container_log_bytes", ()): 3 << 20,
+        ("container_volume_bytes", (("volume", "db"),)): 5 << 20,
+    }
+    room = os.statvfs(host.upper)
+    assert after["container_fs_limit_bytes", DEVICE] == room.f_blocks * room.f_frsize
+    assert after["container_fs_inodes_total", DEVICE] == room.f_files
+
+
+def test_a_volume_of_several_containers_is_walked_once(host: Host) -> None:
+    first = host.read()
+    (host.volume / "five").write_bytes(bytes(5 << 20))
+    key = ("container_volume_bytes", (("volume", "db"),))
+    host.now = 149
+    assert host.read(id="cd" * 32)[key] == first[key]
+    host.now = 151
+    assert host.read()[key] == first[key] + (5 << 20)
+
+
+def test_a_journal_with_the_log_in_it_is_counted_once(host: Host) -> None:
+    (host.log / "x-json.log").write_bytes(bytes(1 << 20))
+    whole = host.read(log=LogSource("gelf", "", "/log"))
+    assert host.read(log=LogSource("json-file", "/log/x-json.log", "/log/")) == whole
+    assert ("container_log_bytes", ()) not in host.read(log=LogSource("syslog"))
+
+
+def test_a_part_that_cannot_be_read_leaves_the_others(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.upper.rmdir()
+    with caplog.at_level(logging.WARNING):
+        names = {family for family, _ in host.read()}
+        host.read()
+    assert names == {"container_log_bytes", "container_volume_bytes"}
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "cannot measure the writable layer of container web"
+    ]
+
+
+def test_bare_cgroups_and_containers_that_do_not_run_have_none(host: Host) -> None:
+    assert host.read(id="/system.slice/x.service") == {}
+    assert host.read(pid=0) == {}
+    with pytest.raises(FileNotFoundError):
+        host.read(pid=8)
+
+
+def test_a_log_without_rotated_files(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(bytes(8192))
+    assert files_bytes(str(tmp_path / "a.log")) == 8192
