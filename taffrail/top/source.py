@@ -9,9 +9,10 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -20,12 +21,20 @@ from taffrail.top.model import Frame, Subject
 
 __all__ = ["Client", "Source"]
 
-#: Frames kept of one list, and lists kept: ten minutes of seconds of a few lists.
-_FRAMES, _LISTS = 600, 8
+#: What is kept: ten minutes of seconds of a list, a few lists, and so many bytes of each, compressed.
+_FRAMES, _LISTS, _BYTES = 600, 8, 8 * 1024 * 1024
 #: A frame stands for a moment at most this long after it.
 _NEAR_NS = 5_000_000_000
 
 _PATHS = {"threads": "/api/v1/threads", "files": "/api/v1/files"}
+
+
+class _Kept(NamedTuple):
+    """A frame that was shown."""
+
+    time_ns: int
+    rows: bytes  #: JSON, compressed: the processes of a host are half a megabyte
+    host: str
 
 
 class Client(Protocol):
@@ -49,7 +58,7 @@ class Source:
         self._time_ns: int | None = None
         self._generation = 0
         self._stopped = False
-        self._kept: OrderedDict[Subject, deque[Frame]] = OrderedDict()
+        self._kept: OrderedDict[Subject, deque[_Kept]] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     def start(self) -> None:
@@ -105,17 +114,18 @@ class Source:
         else:
             answer = self._ask(f"/api/v1/{subject.kind}", {"container": subject.id})
         frame = _frame(answer, subject)
-        self._keep(subject, frame)
+        if subject.kind != "containers":  # the agent has their history
+            self._keep(subject, frame)
         return frame
 
     def _then(self, subject: Subject, time_ns: int) -> Frame:
         if subject.kind == "containers":
             return _frame(self._ask("/api/v1/history/at", {"time": str(time_ns)}), subject)
         frames = self._kept.get(subject, ())
-        for frame in reversed(frames):
-            if frame.time_ns <= time_ns:
-                if time_ns - frame.time_ns <= _NEAR_NS:
-                    return frame
+        for kept in reversed(frames):
+            if kept.time_ns <= time_ns:
+                if time_ns - kept.time_ns <= _NEAR_NS:
+                    return Frame(kept.time_ns, orjson.loads(zlib.decompress(kept.rows)), kept.host)
                 break
         return Frame(time_ns, problem=f"no {subject.kind} were looked at then; containers have a history")
 
@@ -126,7 +136,10 @@ class Source:
         return answer
 
     def _keep(self, subject: Subject, frame: Frame) -> None:
-        self._kept.setdefault(subject, deque(maxlen=_FRAMES)).append(frame)
+        frames = self._kept.setdefault(subject, deque(maxlen=_FRAMES))
+        frames.append(_Kept(frame.time_ns, zlib.compress(orjson.dumps(frame.rows), 1), frame.host))
+        while len(frames) > 1 and sum(len(kept.rows) for kept in frames) > _BYTES:
+            frames.popleft()
         self._kept.move_to_end(subject)
         while len(self._kept) > _LISTS:
             self._kept.popitem(last=False)

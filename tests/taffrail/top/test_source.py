@@ -83,6 +83,18 @@ def test_the_past_of_processes_is_what_was_looked_at() -> None:
         assert made.fetch(subject, when).problem.startswith("no processes were looked at then")
 
 
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taffrail.top.source._BYTES", 200)
+    moments = iter(range(10_000_000_000, 12_000_000_000, 100_000_000))
+    made = source(Client(lambda path, query: {"processes": [{"pid": 1}], "time_ns": next(moments)}))
+    subject = Subject("processes", "web")
+    for _ in range(20):
+        newest = made.fetch(subject, None).time_ns
+    assert made.fetch(subject, newest).rows == [{"pid": 1}]
+    assert made.fetch(subject, 10_000_000_000).problem
+    assert sum(len(kept.rows) for kept in made._kept[subject]) <= 200
+
+
 def test_what_is_wanted_now_is_what_comes() -> None:
     came: list[tuple[Subject, Frame]] = []
     arrived = threading.Event()
