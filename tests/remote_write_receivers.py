@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -20,17 +21,30 @@ class Receiver:
 
     path = ""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
+        self.options = options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.url = f"http://{self.address}{self.path}"
+        self._opener = urllib.request.build_opener()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
         raise NotImplementedError
+
+    def over_tls(self, certificate: Path, user: str, password: str) -> None:
+        """It speaks TLS with this certificate and wants this user."""
+        self.url = self.url.replace("http:", "https:")
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        passwords.add_password(None, self.url, user, password)
+        passwords.add_password(None, self.url.removesuffix(self.path), user, password)
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(certificate))),
+            urllib.request.HTTPBasicAuthHandler(passwords),
+        )
 
     def start(self) -> None:
         """Returns when it is ready."""
@@ -53,8 +67,10 @@ class Receiver:
             self._process = None
 
     def get(self, path: str, **query: str) -> str:
-        url = f"http://{self.address}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        url = self.url.removesuffix(self.path) + path
+        if query:
+            url += f"?{urllib.parse.urlencode(query)}"
+        with self._opener.open(url, timeout=30) as answer:
             return str(answer.read().decode())
 
     def at(self, time_ms: int) -> Series:
@@ -86,6 +102,7 @@ class VictoriaMetrics(Receiver):
             "-search.latencyOffset=0s",
             "-search.disableCache",
             "-retentionPeriod=100y",
+            *self.options,
         ]
 
     def get(self, path: str, **query: str) -> str:
@@ -107,4 +124,5 @@ class PrometheusReceiver(Receiver):
             f"--storage.tsdb.path={self.directory}/data",
             f"--web.listen-address={self.address}",
             "--web.enable-remote-write-receiver",
+            *self.options,
         ]

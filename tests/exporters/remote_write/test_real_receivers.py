@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,3 +164,33 @@ def test_what_the_receiver_refuses_is_dropped_and_the_next_goes_through(
     assert sender.queue.dropped == {"rejected": 1}
     assert sender.queue.delivered == 1
     assert list(sender.failures) == ["status_400"]
+
+
+def test_over_tls_with_a_password(tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=vm -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        [*command.split(), "-keyout", "k", "-out", "c"], cwd=tmp_path, check=True, capture_output=True
+    )
+    options = ["-tls", f"-tlsCertFile={tmp_path}/c", f"-tlsKeyFile={tmp_path}/k"]
+    options += ["-httpAuth.username=me", "-httpAuth.password=s3cret"]
+    receiver = VictoriaMetrics(tmp_path / "vm", *options)
+    receiver.over_tls(tmp_path / "c", "me", "s3cret")
+    receiver.start()
+    try:
+        page, clock = Page(), Clock()
+        page.text = b"x 1\n"
+        (tmp_path / "password").write_text("wrong\n")
+        login = {"username": "me", "password_file": str(tmp_path / "password")}
+        stranger = exporter(receiver, tmp_path / "q1", page, clock, **login)
+        assert one_pass(stranger)
+        assert list(stranger.failures) == ["connection"]  # a certificate nobody vouches for
+        sender = exporter(receiver, tmp_path / "q2", page, clock, ca_certs=str(tmp_path / "c"), **login)
+        assert one_pass(sender) is None
+        assert sender.queue.dropped == {"rejected": 1}
+        assert list(sender.failures) == ["status_401"]
+        (tmp_path / "password").write_text("s3cret\n")
+        assert one_pass(sender) is None
+        assert sender.queue.delivered == 1
+        assert list(receiver.at(round(clock.now * 1000)).values()) == [1.0]
+    finally:
+        receiver.stop()
