@@ -31,9 +31,7 @@ def has_own_network(container: Container) -> bool:
     return container.network_mode not in ("host", "none") and container.pid > 0
 
 
-def open_cgroup(
-    layout: Layout, container: Container, roots: Roots, *, per_cpu: bool = False
-) -> CgroupReader:
+def open_cgroup(layout: Layout, container: Container, roots: Roots, *, per_cpu: bool = False) -> CgroupReader:
     """Open a container's cgroup: by its process where it has one, else by the path discovery found.
 
     Raises OSError when neither is there.

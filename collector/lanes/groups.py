@@ -58,7 +58,7 @@ def choose(wanted: Iterable[str], known: Mapping[str, bool] | None = None) -> tu
     Plain names are the whole set; names with ``+`` or ``-`` before them change the default one.
     Raises ValueError naming a group nobody knows, or a mixture.
     """
-    defaults = known or SAMPLED | {name: choice.on for name, choice in CHOICES.items()}
+    defaults = known or {**SAMPLED, **{name: choice.on for name, choice in CHOICES.items()}}
     words = list(wanted)
     changes = [word for word in words if word[:1] in ("+", "-")]
     if changes and len(changes) != len(words):
