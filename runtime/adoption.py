@@ -70,6 +70,7 @@ async def _adopt(engine: Engine, container: Container) -> None:
         container.set_state(
             status=Status.EXITED, pid=0, exit_code=255, finished_ns=state.finished_ns or state.started_ns
         )
+        container.health.stop()
         log.warning("container %s went away with its shim; its exit code is not known", container.name)
         return
     handle = launched.handle

@@ -19,6 +19,7 @@ from runtime.config import ContainerConfig
 from runtime.definition import Definition
 from runtime.errors import BadRequest, Conflict, EngineError, NotModified, ServerError
 from runtime.events import EventBus
+from runtime.health_monitor import HealthMonitor, Probing
 from runtime.restart import RestartPolicy, next_delay
 from runtime.shim.shims import ExitStatus, ShimHandle
 from runtime.signals import parse_signal
@@ -66,6 +67,7 @@ class Container:
         events: EventBus,
         launch: Launch,
         on_auto_remove: Callable[[Container], Awaitable[None]],
+        probing: Probing,
     ) -> None:
         self.definition = definition
         self.state = state
@@ -82,6 +84,7 @@ class Container:
         self._restart_task: asyncio.Task[None] | None = None
         self._delay_s = 0.0
         self._kept_by_restart = False
+        self.health = HealthMonitor(self, probing, directories)
 
     # --- what it is --------------------------------------------------------------------------------------
 
@@ -180,10 +183,13 @@ class Container:
             ever_started=True,
         )
         self.emit("start")
+        self.health.begin()
 
     def adopt(self, handle: ShimHandle) -> None:
         """Take over a container that went on running while no engine was there."""
         self._took_off(handle)
+        if self.state.status is Status.RUNNING:
+            self.health.adopt()
 
     def _took_off(self, handle: ShimHandle) -> None:
         self.handle = handle
@@ -214,6 +220,7 @@ class Container:
     async def ended(self, status: ExitStatus) -> None:
         """Record the end of the container's process and what follows from it; the lock is held."""
         self.handle = None
+        self.health.stop()
         if status.oom_killed:
             self.emit("oom")
         # Cleared first: who waits for the exit may start or remove it right away.
@@ -328,6 +335,7 @@ class Container:
         if self.state.status is Status.PAUSED:
             await self.handle.resume()
             self.set_state(status=Status.RUNNING)
+            self.health.resume()
 
     async def restart(self, timeout_s: float | None = None, signal_name: str = "") -> None:
         """``docker restart``: stop if it runs, and start."""
@@ -349,6 +357,7 @@ class Container:
             handle = self.running_handle()
             await handle.pause()
             self.set_state(status=Status.PAUSED)
+            self.health.stop()
             self.emit("pause")
 
     async def unpause(self) -> None:
@@ -358,6 +367,7 @@ class Container:
                 raise Conflict(f"container {self.id} is not paused")
             await self.handle.resume()
             self.set_state(status=Status.RUNNING)
+            self.health.resume()
             self.emit("unpause")
 
     def running_handle(self) -> ShimHandle:
@@ -416,6 +426,7 @@ class Container:
 
     async def leave(self) -> None:
         """The engine stops: let go of the container without touching it."""
+        await self.health.leave()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -27,6 +27,8 @@ from runtime.definition import Definition, merged_body
 from runtime.errors import BadRequest, Conflict, EngineError, NotImplementedYet, ServerError, Unavailable
 from runtime.events import EventBus
 from runtime.execs import Execs
+from runtime.health import check_durations
+from runtime.health_monitor import Probing
 from runtime.images.image import Image, ImageStore, InUse
 from runtime.launch import Launcher
 from runtime.log_changes import LogChanges
@@ -57,6 +59,7 @@ class Engine:
         self.containers = ContainerTable()
         self.events = EventBus()
         self.execs = Execs()
+        self.probing = Probing(self.execs)
         self.log_changes = LogChanges()
         self._undo: contextlib.AsyncExitStack | None = None
         self._runtime_version = ""
@@ -134,6 +137,7 @@ class Engine:
             raise Unavailable("the engine is stopping")
         if name:
             check_name(name)
+        check_durations(config.healthcheck)
         container_id = new_id()
         image = self.images.get(config.image)
         config = merge_image(config, image.config)
@@ -173,7 +177,7 @@ class Engine:
     def make(self, definition: Definition, state: State) -> Container:
         """Put a container into the table."""
         container = Container(
-            definition, state, self.directories, self.events, self.launcher, self._auto_remove
+            definition, state, self.directories, self.events, self.launcher, self._auto_remove, self.probing
         )
         self.containers.add(container)
         return container

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import BadRequest, ServerError
+from runtime.errors import BadRequest, ServerError, Unavailable
 from runtime.execs import Exec, ExecConfig
 from runtime.oci.capabilities import effective_capabilities
 from runtime.oci.user import find_user
-from runtime.shim.client import ShimError
+from runtime.shim.client import ShimError, ShimGone
 from runtime.shim.shims import ExecSession
 from runtime.state import read_json
 
@@ -49,23 +49,29 @@ def exec_process(container_process: Mapping[str, Any], config: ExecConfig, rootf
     return process
 
 
-async def run_exec(instance: Exec, *, stdin: bool) -> ExecSession:
-    """Start it. Raises BadRequest (exit code 126, 127) or ServerError with runc's words."""
+async def run_exec(instance: Exec, *, stdin: bool, bound: bool = False) -> ExecSession:
+    """Start it. Raises BadRequest (exit code 126, 127) or ServerError with runc's words.
+
+    A ``bound`` one is killed when its session is closed.
+    """
     container = instance.container
     handle = container.running_handle()
     spec = read_json(handle.spec.bundle / "config.json")
     process = exec_process(spec["process"], instance.config, Path(spec["root"]["path"]))
     instance.running = True
+    instance.emit("exec_start")
     try:
-        session = await handle.exec(process, stdin=stdin, session=instance.id)
+        session = await handle.exec(process, stdin=stdin, session=instance.id, bound=bound)
+    except ShimGone as error:
+        instance.failed(126)
+        raise Unavailable(f"OCI runtime exec failed: exec failed: {error}: unknown") from error
     except ShimError as error:
-        text = str(error)
+        text = str(error).removeprefix("exec failed: ")  # runc's own word for it
         missing = "no such file or directory" in text or "executable file not found" in text
-        instance.finished(127 if missing else 126)
+        instance.failed(127 if missing else 126)
         message = f"OCI runtime exec failed: exec failed: {text}: unknown"
         if missing or "permission denied" in text:
             raise BadRequest(message) from error
         raise ServerError(message) from error
     instance.pid = session.pid
-    container.emit(f"exec_start: {' '.join(instance.config.command)}", execID=instance.id)
     return session

@@ -68,6 +68,16 @@ class Exec:
     running: bool = False
     exit_code: int | None = None
 
+    def emit(self, what: str) -> None:
+        """Tell ``exec_create`` or ``exec_start``, the command behind it as Docker writes it."""
+        program, *arguments = self.config.command
+        self.container.emit(f"{what}: {program} {' '.join(arguments)}", execID=self.id)
+
+    def failed(self, code: int) -> None:
+        """It could not be started; as with Docker no event tells of that."""
+        self.running = False
+        self.exit_code = code
+
     def finished(self, code: int | None) -> None:
         """It has ended; the first call counts. None: its shim died, and the code with it."""
         if self.exit_code is None:
@@ -115,7 +125,7 @@ class Execs:
         instance = Exec(secrets.token_hex(32), container, config)
         self._instances[instance.id] = instance
         self._forget_oldest()
-        container.emit(f"exec_create: {' '.join(config.command)}", execID=instance.id)
+        instance.emit("exec_create")
         return instance
 
     def get(self, reference: str) -> Exec:
@@ -127,6 +137,10 @@ class Execs:
         if found is None:
             raise no_such_exec(reference)
         return found
+
+    def forget(self, instance: Exec) -> None:
+        """Nobody will ask for it: a health check's, of which there are too many to keep among users' own."""
+        self._instances.pop(instance.id, None)
 
     def ids_of(self, container_id: str) -> list[str]:
         """The container's instances that have not ended."""

@@ -131,6 +131,20 @@ class ContainerDirectories:
         """Replace ``state.json``. Not synced: after a power cut no container runs, whatever it says."""
         write_json(self.path(container_id) / "state.json", state.to_json(), durable=False)
 
+    def save_health(self, container_id: str, health: Mapping[str, Any]) -> None:
+        """Replace ``health.json``: what the health check has found."""
+        write_json(self.path(container_id) / "health.json", health, durable=False)
+
+    def load_health(self, container_id: str) -> dict[str, Any] | None:
+        """Read it; None if there is none, or none that can be read (logged)."""
+        try:
+            return read_json(self.path(container_id) / "health.json")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.error("cannot read the health of container %s: %s", container_id[:12], error)
+            return None
+
     def load(self) -> Iterator[tuple[str, Mapping[str, Any], State]]:
         """All containers on disk; a directory that cannot be read is logged and left alone."""
         for path in sorted(self.root.iterdir()):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.api.endpoints import network_settings
 from runtime.api.times import rfc3339
+from runtime.health import Health
 from runtime.state import Status
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def inspect(engine: Engine, container: Container, *, size: bool = False) -> dict
 def state(container: Container) -> dict[str, Any]:
     """``State``. As Docker has it, Running is true for a paused and for a restarting container too."""
     now = container.state
-    return {
+    body: dict[str, Any] = {
         "Status": now.status.value,
         "Running": container.active,
         "Paused": now.status is Status.PAUSED,
@@ -154,6 +155,26 @@ def state(container: Container) -> dict[str, Any]:
         "Error": now.error,
         "StartedAt": rfc3339(now.started_ns),
         "FinishedAt": rfc3339(now.finished_ns),
+    }
+    if container.health.health is not None:
+        body["Health"] = health(container.health.health)
+    return body
+
+
+def health(now: Health) -> dict[str, Any]:
+    """``State.Health``; a container without a check, or never started, has none."""
+    return {
+        "Status": now.status,
+        "FailingStreak": now.failing_streak,
+        "Log": [
+            {
+                "Start": rfc3339(result.start_ns),
+                "End": rfc3339(result.end_ns),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in now.log
+        ],
     }
 
 

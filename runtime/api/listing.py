@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.api.durations import human_duration
 from runtime.api.endpoints import network_mode, network_settings, ports
 from runtime.errors import BadRequest
+from runtime.health import STARTING
 from runtime.state import State, Status
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _summary(engine: Engine, container: Container, *, size: bool) -> dict[str, A
         "Ports": ports(engine, container),
         "Labels": dict(definition.labels),
         "State": container.state.status.value,
-        "Status": status_text(container.state, time.time_ns()),
+        "Status": status_text(container.state, time.time_ns(), container.health.status),
         "HostConfig": {"NetworkMode": network_mode(container)},
         "NetworkSettings": {"Networks": settings["Networks"]},
         "Mounts": [mount.render() for mount in definition.mounts],
@@ -59,11 +60,12 @@ def _summary(engine: Engine, container: Container, *, size: bool) -> dict[str, A
     return body
 
 
-def status_text(state: State, now_ns: int) -> str:
-    """``Up 5 seconds``, ``Exited (137) 2 minutes ago``; the words are Docker's."""
+def status_text(state: State, now_ns: int, health: str = "none") -> str:
+    """``Up 5 seconds (healthy)``, ``Exited (137) 2 minutes ago``; the words are Docker's."""
     match state.status:
         case Status.RUNNING:
-            return f"Up {human_duration(now_ns - state.started_ns)}"
+            note = {"none": "", STARTING: " (health: starting)"}.get(health, f" ({health})")
+            return f"Up {human_duration(now_ns - state.started_ns)}{note}"
         case Status.PAUSED:
             return f"Up {human_duration(now_ns - state.started_ns)} (Paused)"
         case Status.RESTARTING:
@@ -115,7 +117,7 @@ def _test(engine: Engine, key: str, values: Sequence[str]) -> Any:
             return lambda c: any(_on_network(engine, c, v) for v in values)
         case "health":
             _check(key, values, ("starting", "healthy", "unhealthy", "none"))
-            return lambda c: "none" in values
+            return lambda c: c.health.status in values
         case "is-task":
             return lambda c: any(v in ("false", "0") for v in values)
         case "publish" | "expose":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runtime.errors import BadRequest
+from runtime.images.healthcheck import parse_healthcheck
 
 __all__ = ["apply_changes"]
 
@@ -125,6 +126,10 @@ def _onbuild(config: dict[str, Any], text: str) -> None:
     config["OnBuild"] = [*(config.get("OnBuild") or ()), text]
 
 
+def _healthcheck(config: dict[str, Any], text: str) -> None:
+    config["Healthcheck"] = parse_healthcheck(text)
+
+
 _INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
@@ -136,4 +141,5 @@ _INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {
     "WORKDIR": _workdir,
     "STOPSIGNAL": _stopsignal,
     "ONBUILD": _onbuild,
+    "HEALTHCHECK": _healthcheck,
 }

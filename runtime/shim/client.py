@@ -24,7 +24,15 @@ from runtime.shim.sessions import AttachSession, ExecSession
 from runtime.shim.spec import ShimSpec
 from runtime.shim.template_client import TemplateClient, TemplateError, TemplateLost
 
-__all__ = ["AttachSession", "ExecSession", "ShimError", "ShimHandle", "StartError", "StartInterrupted"]
+__all__ = [
+    "AttachSession",
+    "ExecSession",
+    "ShimError",
+    "ShimGone",
+    "ShimHandle",
+    "StartError",
+    "StartInterrupted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +51,10 @@ class StartInterrupted(StartError):
 
 class ShimError(Exception):
     """A shim refused a request, or left before it answered."""
+
+
+class ShimGone(ShimError):
+    """There was no shim to answer: it died, or its container has ended."""
 
 
 class _Connection:
@@ -84,7 +96,7 @@ class _Connection:
         finally:
             for future in self._answers.values():
                 if not future.done():
-                    future.set_exception(ShimError("the shim left before it answered"))
+                    future.set_exception(ShimGone("the shim left before it answered"))
 
     async def close(self) -> None:
         self.writer.close()
@@ -164,10 +176,13 @@ class ShimHandle:
         return AttachSession(reader, writer)
 
     async def exec(
-        self, process: Mapping[str, Any], *, stdin: bool = False, session: str = ""
+        self, process: Mapping[str, Any], *, stdin: bool = False, session: str = "", bound: bool = False
     ) -> ExecSession:
-        """Run an OCI ``process`` object in the container. Raises ShimError with runc's words."""
-        request = {"op": "exec", "process": dict(process), "stdin": stdin, "session": session}
+        """Run an OCI ``process`` object in the container. Raises ShimError with runc's words.
+
+        A ``bound`` one is killed, with its process group, by ``end_stdin`` or when the session is closed.
+        """
+        request = {"op": "exec", "process": dict(process), "stdin": stdin, "session": session, "bound": bound}
         reader, writer, answer = await self._session(request)
         return ExecSession(reader, writer, int(answer["pid"]))
 
@@ -350,7 +365,7 @@ class ShimHandle:
             if self.exit_status is not None:
                 break
             await asyncio.sleep(delay + 0.01)
-        raise ShimError(f"container {self.spec.container_id} has no shim to ask to {message['op']}")
+        raise ShimGone(f"container {self.spec.container_id} has no shim to ask to {message['op']}")
 
     async def _connect_again(self) -> socket.socket:
         """Another connection to the shim; while it is being replaced, to its successor."""
@@ -362,7 +377,7 @@ class ShimHandle:
                     break
                 log.debug("connect to the shim of %s: %s", self.spec.container_id, error)
             await asyncio.sleep(delay + 0.01)
-        raise ShimError(f"container {self.spec.container_id} has no shim to connect to")
+        raise ShimGone(f"container {self.spec.container_id} has no shim to connect to")
 
     async def _session(
         self, request: dict[str, Any]
@@ -374,7 +389,7 @@ class ShimHandle:
             writer.write(encode_line({**request, "id": 0}))
             line = await reader.readline()
             if not line:
-                raise ShimError("the shim left before it answered")
+                raise ShimGone("the shim left before it answered")
             answer: dict[str, Any] = json.loads(line)
             if "error" in answer:
                 raise ShimError(str(answer["error"]))

@@ -1,14 +1,17 @@
 """Further processes in a running container (``docker exec``), each with its own streams.
 
 Their output goes to the client that asked and nowhere else, so nothing of it is kept; a session ends with
-its shim. The process is runc's ``exec --detach``, reaped by the shim.
+its shim. The process is runc's ``exec --detach``, reaped by the shim. A bound session (a health check's) has
+no stdin; it is killed when its client closes its sending side or leaves, and ends with its first process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
 _ATTACH_BYTES = 1 << 20
+_DRAIN_BYTES = 1 << 16  #: what a pipe holds
 _SIGNALS_TO_RESET = (1, 2, 13, 15, 17, 25)  # HUP INT PIPE TERM CHLD XFSZ
 
 
@@ -41,9 +45,11 @@ class _Session:
     console: ConsoleSocket | None
     outputs: dict[int, int]  #: our descriptor, and the stream it is
     stdin_fd: int | None
+    bound: bool
     stdin: StdinWriter | None = None
     tty: int | None = None
     pid: int = 0
+    doomed: bool = False  #: to be killed as soon as it runs
     code: int | None = None
     held_back: set[int] = field(default_factory=set)  #: outputs not read because the client is behind
     waiting_input: list[bytes] = field(default_factory=list)
@@ -88,7 +94,8 @@ class ExecSessions:
                 os.close(fd)
         outputs = {} if terminal else {ours[1]: 1, ours[2]: 2}
         stdin = ours[0] if ours and ours[0] >= 0 else None
-        session = _Session(name, client, request.get("id"), pid, pid_file, console, outputs, stdin)
+        session = _Session(name, client, request.get("id"), pid, pid_file, console, outputs, stdin,
+                           bool(request.get("bound")))  # fmt: skip
         self._sessions[name] = session
         self._connect(session)
 
@@ -152,6 +159,10 @@ class ExecSessions:
             self._reactor.watch(fd, READ, self._forwarder(session, fd, session.outputs[fd]))
 
     def _on_input(self, session: _Session, data: bytes) -> None:
+        if session.bound:
+            if not data:
+                self._kill(session)
+            return
         if session.stdin is None:
             if data and session.console is not None:
                 session.waiting_input.append(data)
@@ -162,8 +173,17 @@ class ExecSessions:
             session.stdin.close()
 
     def _client_left(self, session: _Session) -> None:
+        if session.bound:
+            self._kill(session)
         if session.stdin is not None and session.tty is None:
             session.stdin.close()
+
+    def _kill(self, session: _Session) -> None:
+        """Kill a bound session's process with all of its process group, which nobody else has reaped."""
+        session.doomed = True
+        if session.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(session.pid, signal.SIGKILL)  # runc makes it the leader of a session
 
     def _runc_done(self, session: _Session, status: int) -> None:
         """runc has started the process, or failed to."""
@@ -182,6 +202,8 @@ class ExecSessions:
         early = self._early.pop(session.pid, None)
         if early is not None:
             self._ended(session, early)
+        elif session.doomed:
+            self._kill(session)
 
     def _take_terminal(self, session: _Session, console: ConsoleSocket) -> None:
         session.tty = console.receive()
@@ -197,7 +219,21 @@ class ExecSessions:
         session.code = os.waitstatus_to_exitcode(status)
         if session.code < 0:
             session.code = 128 - session.code
+        if session.bound:
+            self._drain(session)
         self._maybe_finish(session)
+
+    def _drain(self, session: _Session) -> None:
+        """Send what a bound session's process wrote and look no further: others may hold its streams open."""
+        for fd, stream in list(session.outputs.items()):
+            self._reactor.forget(fd)
+            session.held_back.discard(fd)
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(fd, _DRAIN_BYTES)
+                if data:
+                    session.client.send(frame(stream, data))
+            del session.outputs[fd]
+            os.close(fd)
 
     def _maybe_finish(self, session: _Session) -> None:
         """Once the process has ended and its streams too, tell the client its exit code."""
