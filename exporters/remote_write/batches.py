@@ -6,6 +6,7 @@ page, its numbers and the compression. Knows no network and no disk.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,8 +40,7 @@ class Batches:
         self._external = dict(external_labels)
         self._most = most
         self._keys: list[bytes] = []
-        self._encoded: dict[bytes, bytes] = {}
-        self._pick: npt.NDArray[np.int64] | None = None
+        self._positions: list[int] = []  # of the series in the templates, among the keys
         self._templates: list[Template] = []
         self._left_out = 0
 
@@ -49,14 +49,11 @@ class Batches:
 
         Raises ValueError when the page's values or the time cannot be sent.
         """
-        keys, texts = split_page(page)
-        gone: Sequence[bytes] = ()
-        if keys != self._keys:
-            gone = self._lay_out(keys)
+        values, keys = self._read(page)
+        gone: Sequence[bytes] = () if keys is None else self._lay_out(keys)
         self.unreadable += self._left_out
-        values = np.array(list(map(float, texts)), dtype="<f8")
-        if self._pick is not None:
-            values = values[self._pick]
+        if self._left_out:
+            values = values[self._positions]
         at = 0
         for template in self._templates:
             part = values[at : at + template.series]
@@ -67,27 +64,40 @@ class Batches:
             self.stale_markers += template.series
             yield _batch(template, np.repeat(STALE, template.series), time_ms)
 
+    def _read(self, page: bytes) -> tuple[npt.NDArray[np.float64], list[bytes] | None]:
+        """All values, and the series where they are not those of the page before."""
+        numbers = array("d")
+        keys: list[bytes] | None = None
+        at = 0
+        for part, texts in split_page(page):
+            numbers.extend(map(float, texts))
+            if keys is None:
+                if part == self._keys[at : at + len(part)]:
+                    at += len(part)
+                    continue
+                keys = self._keys[:at]
+            keys += part
+        if keys is None and at < len(self._keys):
+            keys = self._keys[:at]
+        return np.frombuffer(numbers, dtype="<f8") if numbers else np.empty(0), keys
+
     def _lay_out(self, keys: list[bytes]) -> list[bytes]:
         """Bring the templates up to the series there are now; the labels of those there no longer are."""
-        encoded: dict[bytes, bytes] = {}
-        picked = []
+        # Kept in the templates only: a page has its labels in memory once as text and once encoded.
+        before = (labels for template in self._templates for labels in template.labels())
+        known = {
+            self._keys[position]: labels for position, labels in zip(self._positions, before, strict=True)
+        }
+        encoded: dict[bytes, int] = {}
         for position, key in enumerate(keys):
-            if key in encoded:
-                continue
-            labels = self._encoded.get(key) or self._encode(key)
-            if labels:
-                encoded[key] = labels
-                picked.append(position)
-        # Two texts may be one series (another order of labels): the first of them stays.
-        unique = dict(zip(reversed(list(encoded.values())), reversed(picked), strict=True))
-        positions = sorted(unique.values())
-        series = [encoded[keys[position]] for position in positions]
-        gone = [
-            labels for key, labels in self._encoded.items() if key not in encoded and labels not in unique
-        ]
-        self._keys, self._encoded = keys, encoded
-        self._left_out = len(keys) - len(positions)
-        self._pick = np.array(positions, dtype=np.int64) if self._left_out else None
+            labels = known.get(key) or self._encode(key)
+            if labels:  # two texts may be one series (another order of labels): the first of them stays
+                encoded.setdefault(labels, position)
+        gone = [labels for labels in known.values() if labels not in encoded]
+        series = list(encoded)
+        self._keys = keys
+        self._positions = list(encoded.values())
+        self._left_out = len(keys) - len(series)
         self._templates = [
             Template(series[first : first + self._most]) for first in range(0, len(series), self._most)
         ]

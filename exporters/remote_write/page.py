@@ -7,6 +7,7 @@ up to the value; they are parsed once, when the series is first seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 __all__ = ["parse_series", "split_page"]
 
@@ -16,10 +17,16 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _COMMENT = ord("#")
 
 
-def split_page(body: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Each sample's text before its value, and the value's."""
-    pairs = [line.rpartition(b" ") for line in body.split(b"\n") if line and line[0] != _COMMENT]
-    return [pair[0] for pair in pairs], [pair[2] for pair in pairs]
+def split_page(body: bytes, size: int = 1 << 18) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Each sample's text before its value, and the value's, of about ``size`` bytes at a time."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start + size)
+        end = len(body) if end < 0 else end
+        lines = [line for line in body[start:end].split(b"\n") if line and line[0] != _COMMENT]
+        pairs = [line.rpartition(b" ") for line in lines]
+        yield [pair[0] for pair in pairs], [pair[2] for pair in pairs]
+        start = end + 1
 
 
 def parse_series(text: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -6,7 +6,7 @@ once for a set of series, and numpy puts the new values in. Compressing and send
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -57,17 +57,24 @@ class Template:
         )
         parts: list[bytes] = []
         starts = []
+        lengths = []
         at = 0
         for labels in series:
             head = _TIMESERIES + varint(len(labels) + len(sample)) + labels
             starts.append(at + len(head))
+            lengths.append(len(labels))
             parts += (head, sample)
             at += len(head) + len(sample)
         self.series = len(starts)
         self._bytes = np.frombuffer(bytearray(b"".join(parts)), dtype=np.uint8)
-        first = np.array(starts, dtype=np.int64)[:, None]
-        self._values = first + (_VALUE_AT + np.arange(8))
-        self._times = first + (_TIME_AT + np.arange(_TIME_BYTES))
+        self._samples = np.array(starts, dtype=np.int64)
+        self._lengths = np.array(lengths, dtype=np.int32)
+
+    def labels(self) -> Iterator[bytes]:
+        """Each series as it was given."""
+        raw = self._bytes.tobytes()
+        for start, length in zip(self._samples.tolist(), self._lengths.tolist(), strict=True):
+            yield raw[start - length : start]
 
     def fill(self, values: npt.NDArray[np.float64], time_ms: int) -> bytes:
         """The request with these values, all of one moment, in milliseconds since the epoch.
@@ -79,6 +86,7 @@ class Template:
             raise ValueError(f"the clock says {time_ms} ms since 1970: expected a year from 1971 to 2109")
         if self.series:
             raw = np.ascontiguousarray(values, dtype="<f8").view(np.uint8)
-            self._bytes[self._values] = raw.reshape(-1, 8)
-            self._bytes[self._times] = np.frombuffer(moment, dtype=np.uint8)
+            starts = self._samples[:, None]
+            self._bytes[starts + (_VALUE_AT + np.arange(8))] = raw.reshape(-1, 8)
+            self._bytes[starts + (_TIME_AT + np.arange(_TIME_BYTES))] = np.frombuffer(moment, dtype=np.uint8)
         return self._bytes.tobytes()

@@ -125,3 +125,22 @@ def test_any_labels_and_values_come_back(wire: ModuleType, given_series: list) -
 @given(st.integers(0, 2**63))
 def test_varints(wire: ModuleType, number: int) -> None:
     assert list(wire.fields(b"\x08" + varint(number))) == [(1, number)]
+
+
+def test_a_change_in_the_middle_of_a_page_of_many_parts(wire: ModuleType) -> None:
+    def page(numbers: range, without: int = -1) -> bytes:
+        return b"".join(b'x{n="%d",pad="%s"} %d\n' % (n, b"p" * 100, n) for n in numbers if n != without)
+
+    batches = Batches({})
+    for text, count, stale in (
+        (page(range(8000)), 8000, 0),
+        (page(range(8000)), 8000, 0),
+        (page(range(8000), without=6000), 7999, 1),
+        (page(range(5000)), 5000, 2999),
+        (page(range(9000)), 9000, 0),
+    ):
+        found = {dict(labels)["n"]: bits for labels, bits in of(batches, text, wire).items()}
+        assert sum(bits == STALE for bits in found.values()) == stale
+        current = {n: wire.number(bits) for n, bits in found.items() if bits != STALE}
+        assert len(current) == count
+        assert all(float(n) == value for n, value in current.items())
