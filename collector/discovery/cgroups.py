@@ -132,7 +132,8 @@ class CgroupDiscovery:
                 self.rescans += 1
                 self._take(self._tree.scan())
                 for member in tuple(self._members.values()):
-                    if not member.pid and not member.ended and member.timer is None:
+                    waits = not member.pid and not member.ended and member.timer is None
+                    if waits and member.scope.kind is Kind.CONTAINER:
                         self._schedule(member, 0.0)
         finally:
             self._loop.remove_reader(self._tree.fileno())
@@ -237,7 +238,7 @@ class CgroupDiscovery:
         """Raises OSError, ValueError."""
         scope = member.scope
         waited = now - member.made_at >= self._patience
-        process = self._facts.first_process(self._directory(scope))
+        process = self._facts.first_process(self._directory(scope), scope.kind)
         if process is None and scope.kind is Kind.CONTAINER:
             return  # made and not started, or ended: its processes will tell
         if member.found is None or member.found.container.bare:
@@ -289,7 +290,7 @@ class CgroupDiscovery:
         """The first process ended: another one is the first now, or the container has ended."""
         self._release(member)
         member.pid = 0
-        process = self._facts.first_process(self._directory(member.scope))
+        process = self._facts.first_process(self._directory(member.scope), member.scope.kind)
         if process is not None:
             self._schedule(member, _SETTLE_SECONDS)
         else:

@@ -49,9 +49,11 @@ class Facts:
         self._boot_ns = boot_time_ns(roots.proc)
         self._tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
-    def first_process(self, directory: Path) -> Process | None:
-        """The process of a cgroup whose parent is outside of it, looked for in its children too."""
-        pids = _pids_in(directory, 3)
+    def first_process(self, directory: Path, kind: Kind) -> Process | None:
+        """The process of a cgroup whose parent is outside of it; a container's may be in a child of its cgroup."""
+        if kind in (Kind.SLICE, Kind.POD):
+            return None  # what is below is not theirs
+        pids = _pids_in(directory, 3 if kind is Kind.CONTAINER else 0)
         found: list[Process] = []
         for pid in sorted(pids)[:_MOST_PROCESSES]:
             try:

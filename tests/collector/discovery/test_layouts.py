@@ -339,6 +339,7 @@ def test_services_and_slices_are_bare(tree: Any) -> None:
     }
     ssh = found["/system.slice/ssh.service"]
     assert (ssh.name, ssh.image, ssh.engine, ssh.cgroup, ssh.pid) == ("", "", "", ssh.id, pid)
+    assert found["/system.slice"].pid == 0  # the service's process is not the slice's
 
 
 def test_what_a_container_does_inside_is_its_own_but_for_containers(tree: Any) -> None:
