@@ -1,7 +1,6 @@
-"""Capacity and use of the host's mounted file systems, by ``statvfs``.
+"""Capacity and use of the host's file systems on block devices, each device once: cAdvisor's view of them.
 
-Only file systems on block devices are asked, and each device once: a hung network mount must not hang
-the caller. Call it from a slow lane all the same.
+One that hangs holds nobody up (``probe.py``). All mounts are in ``groups/filesystem.py``.
 """
 
 from __future__ import annotations
@@ -11,11 +10,15 @@ import os
 from dataclasses import dataclass
 
 from collector.cgroup.layout import unescape
+from collector.host.probe import Probe
 from collector.roots import Roots
 
 __all__ = ["FileSystem", "mounted_devices", "read_filesystems"]
 
 logger = logging.getLogger(__name__)
+
+#: Remembers which do not answer.
+_PROBE = Probe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,17 @@ def mounted_devices(mountinfo: bytes) -> dict[str, str]:
     return mounts
 
 
-def read_filesystems(roots: Roots) -> tuple[FileSystem, ...]:
+def read_filesystems(roots: Roots, probe: Probe = _PROBE) -> tuple[FileSystem, ...]:
     """Every file system on a block device. One that cannot be asked is logged and left out."""
+    mounts = mounted_devices((roots.proc / "self" / "mountinfo").read_bytes())
+    paths = {device: str(roots.root / point.lstrip("/")) for device, point in mounts.items()}
+    answers = probe.ask(list(paths.values()))
     found = []
-    for device, point in mounted_devices((roots.proc / "self" / "mountinfo").read_bytes()).items():
-        try:
-            stat = os.statvfs(roots.root / point.lstrip("/"))
-        except OSError as error:
-            logger.warning("cannot ask file system %s at %s for its size: %s", device, point, error)
+    for device, point in mounts.items():
+        stat = answers[paths[device]]
+        if not isinstance(stat, os.statvfs_result):
+            reason = stat or "it does not answer"
+            logger.warning("cannot ask file system %s at %s for its size: %s", device, point, reason)
             continue
         found.append(
             FileSystem(

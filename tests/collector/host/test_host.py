@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from collector.host.disks import names, parse_diskstats
 from collector.host.filesystems import mounted_devices, read_filesystems
 from collector.host.machine import read_machine
 from collector.host.memory import HostMemory, parse_meminfo
+from collector.host.probe import Probe
 from collector.roots import Roots
 
 
@@ -75,3 +78,23 @@ def test_a_recorded_machine(recorded: Callable[[str], Roots]) -> None:
     assert machine.os_version == "Debian GNU/Linux 12 (bookworm)"
     assert machine.boot_ns == 1760000000 * 10**9
     assert machine.topology == Topology(2, 1, 1)  # two threads of one core
+
+
+def test_a_file_system_that_hangs_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if path.endswith("/hung"):
+            gate.wait(60)
+        return os.statvfs("/")
+
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_text(
+        "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:1 / /hung rw - ext4 /dev/vdb rw\n"
+        "3 1 254:2 / /home rw - xfs /dev/vdc rw\n"
+    )
+    try:
+        found = read_filesystems(Roots(tmp_path), Probe(statvfs, seconds=0.05))
+    finally:
+        gate.set()
+    assert [filesystem.device for filesystem in found] == ["/dev/vda", "/dev/vdc"]
