@@ -117,7 +117,8 @@ def _title(model: Model) -> str:
     else:
         ago = max(0.0, time.time() - model.paused_ns / 1e9)
         when = f"PAUSED at {_clock(model.paused_ns)}, {ago:.0f} s ago"
-    return f"taffrail top  {model.host}  {when}"
+    asking = "  asking..." if model.waiting and frame.time_ns else ""
+    return f"taffrail top  {model.host}  {when}{asking}"
 
 
 def _clock(time_ns: int) -> str:

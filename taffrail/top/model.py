@@ -39,6 +39,7 @@ class Frame:
     rows: Sequence[Row] = ()
     host: str = ""
     problem: str = ""
+    asked_ns: int | None = None  #: the moment that was asked for; None: now
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class Model:
         self.page = 10  #: rows on the screen, told by whoever draws
         self.host = ""  #: the name of the host, once the agent has told it
         self.wanted = 0  #: rises when other rows than those shown are wanted
+        self.waiting = True  #: for the first rows of what is wanted
 
     @property
     def level(self) -> Level:
@@ -98,6 +100,9 @@ class Model:
 
     def take(self, subject: Subject, frame: Frame) -> None:
         """Rows have come; kept where the level they are of is still there."""
+        if frame.asked_ns != self.paused_ns:  # an answer that was under way when another time was chosen
+            return
+        self.waiting = self.waiting and subject != self.level.subject
         self.host = visible(frame.host) or self.host
         for level in self.levels:
             if level.subject == subject:
@@ -164,6 +169,10 @@ class Model:
             self.prompt += key
         self.level.filter = self.prompt.strip()
 
+    def _want(self) -> None:
+        self.wanted += 1
+        self.waiting = True
+
     def _move(self, by: int) -> None:
         rows = self.rows()
         level = self.level
@@ -177,7 +186,7 @@ class Model:
 
     def _open(self, kind: Kind, title: str, subject: str, start: int = 0) -> None:
         self.levels.append(_level(kind, title, subject, start))
-        self.wanted += 1
+        self._want()
 
     def _enter(self) -> None:
         row = self._current()
@@ -193,7 +202,7 @@ class Model:
     def _back(self) -> None:
         if len(self.levels) > 1:
             self.levels.pop()
-            self.wanted += 1
+            self._want()
         elif self.level.filter:
             self.level.filter = ""
 
@@ -241,13 +250,13 @@ class Model:
 
     def _pause(self) -> None:
         self.paused_ns = self._clock() if self.paused_ns is None else None
-        self.wanted += 1
+        self._want()
 
     def _travel(self, by: int) -> None:
         now = self._clock()
         there = (now if self.paused_ns is None else self.paused_ns) + by
         self.paused_ns = there if there < now else None
-        self.wanted += 1
+        self._want()
 
     def _search(self) -> None:
         self.prompt = self.level.filter

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -97,7 +98,7 @@ class Source:
                 if self._stopped:
                     return
                 subject, time_ns, generation = self._subject, self._time_ns, self._generation
-            frame = self.fetch(subject, time_ns)
+            frame = replace(self.fetch(subject, time_ns), asked_ns=time_ns)
             with self._changed:
                 if self._stopped:
                     return

@@ -102,6 +102,16 @@ def test_time_goes_back_and_forward_and_never_beyond_now(model: Model) -> None:
     assert model.wanted == 6
 
 
+def test_an_answer_for_another_time_is_not_shown(model: Model) -> None:
+    press(model, "[")
+    assert "asking" in draw(model, 80, 24, colours=False)[0]
+    model.take(model.level.subject, Frame(NOW, [HOST]))
+    assert len(names(model)) == 4, "it was under way when another time was chosen"
+    model.take(model.level.subject, Frame(NOW - STEP_NS, [HOST], asked_ns=NOW - STEP_NS))
+    assert names(model) == ["thishost"]
+    assert "asking" not in draw(model, 80, 24, colours=False)[0]
+
+
 def test_filters(model: Model) -> None:
     press(model, "/", *"WEB-B", "enter")
     assert names(model) == ["thishost", "web-b"], "words are found in any case; the host stays"
