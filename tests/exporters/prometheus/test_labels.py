@@ -64,3 +64,14 @@ def test_an_alias_that_cannot_be_is_refused(aliases: dict[str, str]) -> None:
     (name,) = aliases
     with pytest.raises(ValueError, match=rf"label alias {name}=.*: expected "):
         LabelRules(aliases=aliases)
+
+
+def test_containers_of_pods_carry_the_kubelets_labels() -> None:
+    labels = {
+        "io.kubernetes.container.name": "app",
+        "io.kubernetes.pod.name": "shop-0",
+        "io.kubernetes.pod.namespace": "prod",
+    }
+    found = LabelRules((), aliases={"container": "name"}).of(Container("1" * 64, "k8s_app", labels=labels))
+    for part in ('container="app"', 'namespace="prod"', 'pod="shop-0"', 'name="k8s_app"'):
+        assert part in found.split(",")
