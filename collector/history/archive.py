@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: A growing window is sealed early when it takes this part of the limit.
 _RAW_SHARE = 8
+#: And when so many containers more than now run have come and gone in it: their names are in memory meanwhile.
+_MOST_GONE = 8192
+_LATEST = 1 << 62
 #: After a step of the clock nothing is removed for its age for this long; seconds.
 _DISTRUST = 3600.0
 
@@ -141,7 +145,11 @@ class Archive:
             for tier in (self.fine, self.coarse):
                 tier.expire(now_ns // 1000)
         for tier in (self.fine, self.coarse):
-            if tier.raw is not None and tier.raw.bytes > self.max_bytes // _RAW_SHARE:
+            raw = tier.raw
+            if raw is None or not raw.frames:
+                continue
+            gone = len(raw.definitions) - raw.frames[-1].rows
+            if raw.bytes > self.max_bytes // _RAW_SHARE or gone > _MOST_GONE:
                 tier.try_to_roll()
         while self.bytes > self.max_bytes:
             oldest = [(tier.oldest, tier) for tier in (self.fine, self.coarse)]
@@ -224,30 +232,39 @@ class Archive:
     # --- opening and closing -------------------------------------------------------------------------
 
     def last(self) -> dict[str, Last]:
-        """Where the containers of the growing window had come to, by id: what a recorder goes on from."""
+        """Where containers had come to in the newest two windows, by id: a recorder goes on there."""
         found: dict[str, Last] = {}
         with self._lock:
-            if self.fine.raw is None:
-                return found
-            for definition, rows in self.fine.raw.grouped(64):
-                row = rows[-1]
-                totals = tuple(int(row[name]) for name in COUNTERS)
-                found[definition.id] = Last(definition.number, totals, int(row["time_us"]))
+            if self.fine.sealed:
+                newest = self.fine.sealed[-1]
+                rows, definitions = self.fine.between(newest.first_us, newest.last_us)
+                rows = rows[np.argsort(rows["number"], kind="stable")]
+                ends = np.flatnonzero(np.diff(rows["number"], append=-1))
+                found = {
+                    definitions[int(n)].id: _last(row)
+                    for n, row in zip(rows["number"][ends], rows[ends], strict=True)
+                }
+            if self.fine.raw is not None:
+                for definition, own in self.fine.raw.grouped(64):
+                    found[definition.id] = _last(own[-1])
         return found
 
     def _replay(self) -> None:
-        """Gather the minute that was not over, or not written, when the process before ended."""
-        raw = self.fine.raw
-        if raw is None:
-            return
-        self._definitions.update(raw.definitions)
+        """Gather the minute that was not over, and write those that were not, when the process before ended."""
+        if self.fine.raw is not None:
+            self._definitions.update(self.fine.raw.definitions)
         step = self.coarse.resolution.step * 1_000_000
         times = [window.last_us for window in self.coarse.windows() if window.rows]
-        through = max(times, default=-step) // step * step
-        for frame, rows in raw.between(raw.first_us, raw.last_us):
-            if frame.step_us >= through + step:
-                self._turn_minute(frame.step_us)
-                self._minute.append(rows)
+        since = (max(times) // step + 1) * step if times else 0
+        rows, definitions = self.fine.between(since, _LATEST)
+        minutes = rows["time_us"] // step
+        self._definitions.update(definitions)
+        for minute in np.unique(minutes).tolist():
+            self._turn_minute(minute * step)
+            self._minute.append(rows[minutes == minute])
+        self._ending.update(
+            n for n in definitions if self.fine.raw is None or n not in self.fine.raw.definitions
+        )
 
     def close(self) -> None:
         """Give the descriptors back. The unfinished minute is made from its steps at the next opening."""
@@ -255,6 +272,10 @@ class Archive:
             self._closed = True
             self.fine.close()
             self.coarse.close()
+
+
+def _last(row: Any) -> Last:
+    return Last(int(row["number"]), tuple(int(row[name]) for name in COUNTERS), int(row["time_us"]))
 
 
 def _texts(held: Held) -> tuple[str, str, str, str]:

@@ -182,6 +182,23 @@ def test_sealing_that_fails_is_tried_again(
     assert not list(made.directory.glob("*.tmp"))
 
 
+def test_a_minute_is_put_together_from_steps_in_several_files(recorded: Callable[..., Recorded]) -> None:
+    """The file of ten-second steps was sealed in the middle of the minute, then the process was killed."""
+    made = recorded(FINE, COARSE)
+    ring = made.sampler.add("web")
+    for since, until in ((0, 60), (60, 90), (90, 110)):
+        made.run(until, lambda s: ring.append(sample(s, s / 2, pids=s)), since=since)
+        made.archive.fine.roll()
+    made.again(keep_rings=True)
+    made.recorder._positions = {made.sampler.id("web"): ring.appended}
+    made.run(200, lambda s: ring.append(sample(s, s / 2, pids=s)), since=110)
+    rows = made.archive.series(True, made.sampler.id("web"), 0, 1 << 60)
+    values = rows[rows["flags"] == 0]
+    assert values["cpu_us"].tolist() == [59 * 500_000, 119 * 500_000, 179 * 500_000]
+    assert values["pids_max"].tolist() == [59, 119, 179]
+    assert values["samples"].tolist() == [60, 60, 60]
+
+
 @pytest.mark.parametrize("left", ["raw and sealed", "half a sealed file"])
 def test_a_crash_between_sealing_and_removing(recorded: Callable[..., Recorded], left: str) -> None:
     made = recorded(FINE, COARSE)
@@ -248,6 +265,28 @@ def test_thousand_containers_need_one_open_file_a_resolution(recorded: Callable[
             ring.append(sample(step * 10 + 9, step))
         made.record(step * 10 + 10)
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 2
+
+
+def test_names_of_containers_that_came_and_went_do_not_gather_in_memory(
+    recorded: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.history.archive._MOST_GONE", 300)
+    made = recorded()  # files of half an hour
+    keep = made.sampler.add("keep")
+    for step in range(20):
+        kept = {made.sampler.id("keep"): made.sampler.containers[made.sampler.id("keep")]}
+        made.sampler.containers = kept
+        keep.append(sample(step * 10 + 9, step))
+        for index in range(100):
+            made.sampler.add(f"job-{step}-{index}").append(sample(step * 10 + 5, 1))
+        made.record(step * 10 + 10)
+    for tier in (made.archive.fine, made.archive.coarse):
+        assert tier.raw is None or len(tier.raw.definitions) <= 700  # a minute of them at once
+    assert len(made.archive._definitions) <= 900
+    assert len(made.archive.fine.sealed) >= 3
+    for step in range(20):
+        assert made.archive.find(f"job-{step}-50") is not None
+    assert len(made.archive.series(False, made.sampler.id("keep"), 0, 1 << 60)) == 21
 
 
 def test_numbers_are_not_given_twice(tmp_path: Path) -> None:
