@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -74,14 +74,12 @@ class OomKills:
         count = self._counts.get(container_id)
         return count.total if count else 0
 
-    def forget(self, kept: Collection[str]) -> None:
-        """Drop containers that ran under our eyes and are not among those kept."""
+    def forget(self, gone: Iterable[str]) -> None:
+        """Drop containers nobody can ask for any more."""
         with self._lock:
-            gone = self._begun.difference(kept)
-            self._begun -= gone
-            if gone & self._counts.keys():
-                for container_id in gone:
-                    self._counts.pop(container_id, None)
+            self._begun.difference_update(gone)
+            counted = [container_id for container_id in gone if self._counts.pop(container_id, None)]
+            if counted:
                 self._store()
 
     def _load(self, file: Path) -> None:

@@ -275,12 +275,13 @@ class Sampler:
 
     def _forget(self) -> None:
         """Drop ended targets whose tombstone is over and whose container is not known any more."""
-        if self._ended:  # an ended container is here before it is forgotten by its engine
-            kept = {stone.container.id for stone in self._containers.tombstones()}
-            kept.update(container.id for container in self._containers.all())
-            for container_id in [key for key in self._ended if key not in kept]:
+        if ended := set(self._ended):
+            # In this order: one that is removed meanwhile leaves the list for the tombstones.
+            ended.difference_update([container.id for container in self._containers.all()])
+            ended.difference_update([stone.container.id for stone in self._containers.tombstones()])
+            for container_id in ended:
                 self._ended.pop(container_id, None)
-            self._oom_kills.forget(kept)
+            self._oom_kills.forget(ended)
 
     def _assign_networks(self) -> None:
         """Let one member of every network namespace count it, the one that did not join another's."""
