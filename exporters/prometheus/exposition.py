@@ -76,12 +76,20 @@ class Exposition:
         self._machine_error = False
         self._host = Container(id=HOST, name="", cgroup=HOST, started_ns=sampler.machine.boot_ns)
 
-    def render(self, now_ns: int | None = None, names: Collection[str] = ()) -> bytes:
-        """The page, of the named families only where ``names`` has any. Takes no new sample."""
+    def render(
+        self, now_ns: int | None = None, names: Collection[str] = (), ids: Collection[str] = ()
+    ) -> bytes:
+        """The page, of the families ``names`` and the containers ``ids`` only where these have any.
+
+        An id is what ``Containers.get`` knows a container by, a cgroup's path, or ``/`` for the host's own
+        cgroup. Takes no new sample.
+        """
         now_ns = time.time_ns() if now_ns is None else now_ns
         with self._lock:
             changed, error = self._update(now_ns)
             host, values = self._without_container(now_ns, error)
+            if ids:
+                return self._of_some(names, ids)
             for entry in self._entries.values():
                 values += entry.values
             if names:
@@ -98,6 +106,13 @@ class Exposition:
                     )
                 self.dropped_series += self._plan.dropped
             return self._plan.fill(values)
+
+    def _of_some(self, names: Collection[str], ids: Collection[str]) -> bytes:
+        found = ((word, self._containers.get(word)) for word in ids)
+        keys = {container.id if container else word for word, container in found}
+        entries = [entry for key, entry in self._entries.items() if key in keys]
+        values = [value for entry in entries for value in entry.values]
+        return _Plan([], entries, self._max_series, names).fill(values)
 
     def _update(self, now_ns: int) -> tuple[bool, bool]:
         """Bring every entry up to date: whether the set of series changed, whether a counter failed."""

@@ -52,15 +52,16 @@ def routes(
     """Add ``GET /metrics`` to an application.
 
     ``?name=FAMILY`` (or ``name[]``, any number of times) leaves only those families of container and
-    host series and none of our own. A sampling pass is made when the newest is older than ``max_age``.
+    host series and none of our own, ``?id=`` only those containers (by id, name, beginning of an id, or
+    cgroup path). A sampling pass is made when the newest is older than ``max_age``.
     """
 
-    def page(names: frozenset[str], compress: bool) -> bytes:
+    def page(names: frozenset[str], ids: frozenset[str], compress: bool) -> bytes:
         sampler.sample_if_older(max_age)
-        body = exposition.render(names=names)
-        if node is not None:
+        body = exposition.render(names=names, ids=ids)
+        if node is not None and not ids:
             body += node.render(names)
-        if self_metrics is not None and not names:
+        if self_metrics is not None and not names and not ids:
             body += self_metrics.text()
         if compress and len(body) >= _COMPRESS_FROM:
             compressed: bytes = igzip.compress(body, 1)
@@ -69,8 +70,9 @@ def routes(
 
     async def metrics(request: web.Request) -> web.Response:
         names = frozenset(request.query.getall("name", []) + request.query.getall("name[]", []))
+        ids = frozenset(request.query.getall("id", []) + request.query.getall("id[]", []))
         compress = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        body = await asyncio.to_thread(page, names, compress)
+        body = await asyncio.to_thread(page, names, ids, compress)
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if compress and body[:2] == b"\x1f\x8b":
             headers["Content-Encoding"] = "gzip"

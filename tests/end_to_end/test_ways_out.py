@@ -108,6 +108,9 @@ def test_remote_write_has_what_metrics_has(
     ours = '{name="mine",job="taffrail",instance="testhost",datacenter="eu"}'
     eventually(lambda: there(f"container_spec_memory_limit_bytes{ours}"), "the container")
     assert there(f"container_spec_memory_limit_bytes{ours}") == [64 << 20]
+    only = [line for line in taffrail.get("/metrics?id=mine").splitlines() if not line.startswith("#")]
+    assert only
+    assert all('name="mine"' in line for line in only)
     victoria.stop()
     eventually(
         lambda: taffrail.metrics().values("taffrail_remote_write_held_samples")[0] > 0, "samples that wait"

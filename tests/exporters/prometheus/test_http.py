@@ -87,6 +87,18 @@ def test_a_filter_of_names(sampler: Sampler) -> None:
     assert names(body) == {"machine_cpu_cores", "container_last_seen"}
 
 
+def test_a_filter_of_ids(sampler: Sampler) -> None:
+    _, body = get(sampler, SelfMetrics(), "?id=/&name=container_last_seen&name=container_memory_usage_bytes")
+    assert {line.partition("{")[0] for line in body.decode().splitlines() if line[0] != "#"} == {
+        "container_last_seen",
+        "container_memory_usage_bytes",
+    }
+    _, whole = get(sampler, SelfMetrics(), "?id=/")
+    assert "container_cpu_usage_seconds" in names(whole)
+    assert not names(whole) & {"machine_cpu_cores", "process_cpu_seconds"}
+    assert get(sampler, SelfMetrics(), "?id=nobody")[1] == b""
+
+
 def test_a_scrape_makes_a_pass_unless_one_was_made_just_now(sampler: Sampler) -> None:
     get(sampler, SelfMetrics())
     assert sampler.passes == 1
