@@ -22,6 +22,7 @@ NAMES = (
     "remote_write",
     "history",
     "host",
+    "processes",
     "store",
     "search",
     "elasticsearch",
