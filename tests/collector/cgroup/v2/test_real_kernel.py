@@ -10,6 +10,8 @@ import pytest
 from collector.cgroup.layout import UNIFIED, Layout, Mode
 from collector.container import Container
 from collector.discovery.registry import Containers
+from collector.lanes.controllers import NumaGroup
+from collector.lanes.members import processes, threads
 from collector.roots import Roots
 from collector.sample import Sample
 from collector.sampler import HOST, Sampler, read_container
@@ -105,6 +107,31 @@ def test_held_memory_is_anonymous_memory(v2_guest: Any, pair: Any) -> None:
         assert memory.page_faults >= v2_guest.held_bytes / 4096
         assert memory.oom_kills == 0
         assert (sample.pids, sample.pids_limit) == (v2_guest.holder_pids, 12)
+
+
+def test_processes_threads_and_pages_by_node(v2_guest: Any, samplers: tuple[Sampler, Sampler]) -> None:
+    """The writer's process is in a cgroup below its container's."""
+    for sampler in samplers:
+        targets = sampler.targets()
+        holder = targets[v2_guest.ids["holder"]]
+        assert len(processes(holder)) == len(threads(holder)) == v2_guest.holder_pids
+        assert v2_guest.pids["writer"] in processes(targets[v2_guest.ids["writer"]])
+        pages = {
+            dict(labels)["type"]: value
+            for _, labels, value in NumaGroup().read(holder)
+            if dict(labels)["node"] == "0"
+        }
+        assert pages["anon"] == pytest.approx(v2_guest.held_bytes / 4096, rel=0.25)
+        assert pages.keys() == {"anon", "file", "unevictable"}
+
+
+def test_events_of_memory_and_tasks_and_averages_are_told(pair: Any) -> None:
+    for sample in pair("burner"):
+        memory = sample.memory
+        assert (memory.low_events, memory.oom_events, memory.oom_group_kills) == (0, 0, 0)
+        assert sample.pids_limit_events == 0
+        assert 0 <= sample.pressure["memory"].full_avg10 <= sample.pressure["memory"].some_avg10
+    assert sample.pressure["cpu"].some_avg10 > 0  # it waits for its quota half of the time
 
 
 def test_a_kill_for_want_of_memory_is_counted_once(v2_guest: Any, pair: Any) -> None:
