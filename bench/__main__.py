@@ -19,6 +19,7 @@ NAMES = (
     "start",
     "since",
     "sampling",
+    "agent",
     "remote_write",
     "history",
     "host",

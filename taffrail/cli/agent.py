@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from taffrail.config import Config
 
 __all__ = ["add_arguments", "run"]
+
+_M_ARENA_MAX = -8  #: of mallopt(3), glibc's malloc.h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +20,22 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Run until SIGINT or SIGTERM."""
     import asyncio
 
+    _keep_one_heap()
     from taffrail.agent import Agent
     from taffrail.logs import setup_logging
 
     setup_logging(config.log)
     asyncio.run(Agent(config).run())
     return 0
+
+
+def _keep_one_heap() -> None:
+    """Have the C library's allocator share one heap among threads.
+
+    A heap a thread, its default, keeps what each of them once needed: a fifth of the memory of an agent with 100
+    containers. Their calls exclude each other anyway. Does nothing where the library has no ``mallopt`` (musl).
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -137,7 +137,7 @@ def test_cgroups_that_come_and_go_leave_nothing(group: Group) -> None:
     assert left == before
     assert sampler.targets() == {}
     assert all(sampler.latest(f"{number:064x}") is None for number in range(1, 1001))
-    assert containers.all() == containers.tombstones() == ()
+    assert (containers.all(), containers.tombstones()) == ((), ())
 
 
 def test_processes_that_end_at_once_leave_no_watch(make_cgroup: Callable[[], Any]) -> None:

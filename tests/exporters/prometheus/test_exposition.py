@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -319,3 +320,24 @@ def test_no_sample_has_a_timestamp(host: Callable[..., Recorded]) -> None:
 
 def test_names_beyond_cadvisors_are_in_the_table() -> None:
     assert {family.name for family in BEYOND} <= {family.name for family in FAMILIES}
+
+
+def test_a_containers_broken_counter_costs_neither_it_nor_others_the_rest(
+    host: Callable[..., Recorded], tmp_path: Path
+) -> None:
+    shutil.copytree(FIXTURES / "v1", tmp_path / "v1", symlinks=True)
+    other = "6a" * 32
+    for directory in [*tmp_path.rglob(ID)]:
+        shutil.copytree(directory, directory.with_name(other))
+        if (directory / "memory.usage_in_bytes").exists():
+            (directory.with_name(other) / "memory.usage_in_bytes").write_text("not a number\n")
+    recorded = host(tmp_path / "v1")
+    recorded.containers.update(replace(WEB, id=other, name="broken", pid=0, cgroup=f"/docker/{other}"))
+    recorded.containers.update(WEB)
+    web, broken = recorded.of("web"), recorded.of("broken")
+    assert "container_memory_usage_bytes" not in broken
+    assert set(web) - set(broken) > {"container_memory_usage_bytes"}
+    assert broken["container_cpu_usage_seconds_total"] == web["container_cpu_usage_seconds_total"]
+    assert web["container_memory_usage_bytes"]
+    assert recorded.series()["container_scrape_error", frozenset()] == 1
+    assert recorded.sampler.failures["memory"] >= 1
