@@ -34,8 +34,7 @@ _SETTLE_SECONDS = 0.02
 #: How long an engine whose events are followed has to tell of its container before it is taken from here,
 #: and how long a bare cgroup has to live.
 _PATIENCE_SECONDS = 1.0
-#: The tree is compared with what is known this often: cgroups made inside other cgroup namespaces are not
-#: told of by the kernel.
+#: The tree is compared with what is known this often, for cgroups that are not watched inside.
 _RESCAN_SECONDS = 60.0
 #: Hierarchies in which engines and systemd make a directory for everything, the best one first.
 _HIERARCHIES = ("memory", "pids", "cpu", "cpuacct", "name=systemd", UNIFIED)

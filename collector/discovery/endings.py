@@ -57,6 +57,8 @@ class Endings:
 
     def exit_code(self, exit_directory: Path | None, container_id: str) -> int | None:
         """The code, where it is known by now."""
+        if self._inotify is not None:
+            self._readable()  # what was told and not yet heard
         code = self._codes.get(container_id)
         if code is None and exit_directory is not None:
             code = exit_code_in(exit_directory, container_id)

@@ -214,6 +214,7 @@ class EngineDiscovery:
                     exit_code=event.exit_code,
                     finished_ns=event.time_ns,
                     oom_killed=known.oom_killed,
+                    health="",
                 )
             )
 

@@ -125,7 +125,8 @@ def _container(answer: Mapping[str, Any], engine: str, cgroup: str) -> Container
     host = answer.get("HostConfig") or {}
     status = _status(state)
     running = status in ("running", "paused")
-    health = (state.get("Health") or state.get("Healthcheck") or {}).get("Status") or ""
+    # Docker calls a container that has ended unhealthy; nobody probes it, so we say nothing.
+    health = (state.get("Health") or state.get("Healthcheck") or {}).get("Status") or "" if running else ""
     return Container(
         id=str(answer["Id"]),
         name=str(answer["Name"]).removeprefix("/"),

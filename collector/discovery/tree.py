@@ -95,7 +95,9 @@ class CgroupTree:
         for path in [path for path in self._watches if not Path(self._root + path).is_dir()]:
             self._removed(path, found)
         for path in ("", *tuple(self._watches)):
-            if self._watches.get(path, 0) >= 0:
+            if self._watches.get(path) == -1:
+                self._watch_now(path)
+            if path.count("/") <= self._max_depth:
                 self._children(path, found)
         return found
 
@@ -137,23 +139,45 @@ class CgroupTree:
         """Take a directory and what is in it; the watch first, so that nothing falls between."""
         if path in self._watches:
             return
-        watch = -1
-        if path.count("/") <= self._max_depth and len(self._paths) < self._max_watches:
-            try:
-                watch = self._inotify.add(self._root + path, _MASK)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    return  # it is gone again
-                if not self._told:
-                    self._told = True
-                    logger.warning("some cgroups are not watched: %s", error)
-        self._watches[path] = watch
+        try:
+            watch = self._watch(path)
+        except FileNotFoundError:
+            return  # it is gone again
+        self._keep(path, watch)
         found.append(Happening(What.MADE, path))
         if watch < 0:
             self.unwatched += 1
-            return
-        self._paths[watch] = path
-        self._children(path, found)
+        if path.count("/") <= self._max_depth:
+            self._children(path, found)
+
+    def _watch(self, path: str) -> int:
+        """The number of a new watch, or -1 where there is to be none. Raises FileNotFoundError."""
+        if path.count("/") > self._max_depth or len(self._paths) >= self._max_watches:
+            return -1
+        try:
+            return self._inotify.add(self._root + path, _MASK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise FileNotFoundError(error.errno, "cgroup removed", path) from error
+            if not self._told:
+                self._told = True
+                logger.warning("some cgroups are not watched: %s", error)
+            return -1
+
+    def _watch_now(self, path: str) -> None:
+        """Watch what there was no room for before, if there is now."""
+        try:
+            watch = self._watch(path)
+        except FileNotFoundError:
+            return  # the next look sees that
+        if watch >= 0:
+            self.unwatched -= 1
+            self._keep(path, watch)
+
+    def _keep(self, path: str, watch: int) -> None:
+        self._watches[path] = watch
+        if watch >= 0:
+            self._paths[watch] = path
 
     def _children(self, path: str, found: list[Happening]) -> None:
         try:

@@ -60,6 +60,18 @@ def test_a_running_container() -> None:
     )
 
 
+def test_health_is_that_of_a_container_that_runs() -> None:
+    """Docker calls every container with a check unhealthy once it has ended."""
+    for status, health in (
+        ("running", "unhealthy"),
+        ("paused", "unhealthy"),
+        ("exited", ""),
+        ("restarting", ""),
+    ):
+        body = answer(Status=status, Health={"Status": "unhealthy", "FailingStreak": 0, "Log": []})
+        assert parse_inspect(body, "docker").health == health
+
+
 def test_an_exited_one_has_a_code_and_no_pid() -> None:
     container = parse_inspect(
         answer(Status="exited", Pid=0, ExitCode=137, OOMKilled=True, FinishedAt="2026-01-02T03:05:06Z"),

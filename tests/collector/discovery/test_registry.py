@@ -138,3 +138,37 @@ def test_a_failing_subscriber_does_not_silence_the_others(caplog: pytest.LogCapt
     containers.update(replace(make(), pid=3))
     assert later == ["added"]
     assert "a subscriber failed on added of container web" in caplog.text
+
+
+def test_an_offer_does_not_change_what_an_api_told() -> None:
+    containers = Containers()
+    heard: list[tuple[str, str]] = []
+    containers.subscribe(lambda event, c: heard.append((event, c.name)))
+    assert containers.offer(Container("1" * 64, "guess", engine="docker"))
+    assert containers.offered("1" * 64)
+    containers.update(Container("1" * 64, "told", engine="docker"))
+    assert not containers.offered("1" * 64)
+    assert not containers.offer(Container("1" * 64, "guess", engine="docker"))
+    assert heard == [("added", "guess"), ("changed", "told")]
+    containers.remove("1" * 64, "docker")
+    assert containers.offer(Container("1" * 64, "again", engine="docker"))
+
+
+def test_bare_cgroups_are_apart() -> None:
+    containers = Containers()
+    heard: list[str] = []
+    every: list[tuple[str, str]] = []
+    containers.subscribe(lambda event, c: heard.append(c.id))
+    end = containers.subscribe(lambda event, c: every.append((event, c.id)), cgroups=True)
+    ssh = Container("/system.slice/ssh.service", "", cgroup="/system.slice/ssh.service")
+    assert containers.offer(ssh)
+    assert containers.offer(ssh)
+    assert (containers.all(), containers.cgroups()) == ((), (ssh,))
+    assert containers.get(ssh.id) is ssh
+    assert containers.get("") is None
+    containers.remove(ssh.id, "")
+    assert (containers.cgroups(), containers.tombstones(), heard) == ((), (), [])
+    assert every == [("added", ssh.id), ("removed", ssh.id)]
+    end()
+    containers.offer(ssh)
+    assert len(every) == 2
