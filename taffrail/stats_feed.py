@@ -79,6 +79,8 @@ def _explain(host: Host, error: Exception) -> str:
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
         start = "" if host.name else ": start one with 'taffrail up'"
         return f"no agent answers on {host.address}{start} ({error})"
+    if isinstance(error, CommandError) and not host.name:
+        return str(error)  # the agent's own words
     return f"{host.address}: {error}" if str(error) else f"{host.address}: {type(error).__name__}"
 
 

@@ -59,15 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print until Ctrl-C, or once. 1 if an agent did not answer or nobody has a container named."""
+    from taffrail.config_load import ConfigError
     from taffrail.errors import CommandError
     from taffrail.hosts import hosts_of
     from taffrail.stats_feed import frames, one_frame
     from taffrail.stats_view import make_view
 
-    hosts = hosts_of(config, args.host, _TIMEOUT_SECONDS)
-    several = bool(hosts[0].name)
-    # One agent looks containers up by itself, of several most have never heard of any one container.
-    view = make_view(args.containers if several else (), args.filter, args.sort, args.reverse, args.limit)
+    try:
+        hosts = hosts_of(config, args.host, _TIMEOUT_SECONDS)
+        several = bool(hosts[0].name)
+        # One agent looks containers up by itself, of several most have never heard of any one container.
+        names = args.containers if several else ()
+        view = make_view(names, args.filter, args.sort, args.reverse, args.limit)
+    except CommandError as error:  # what was typed or configured cannot be read
+        raise ConfigError(f"stats: {error}") from error
     query = {"all": "1"} if args.all or args.containers else {}
     if args.containers and not several:
         query["containers"] = ",".join(args.containers)

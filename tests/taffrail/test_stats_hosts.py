@@ -178,3 +178,9 @@ def test_a_host_that_cannot_be_asked_is_named(given: str, message: str) -> None:
 def test_unix_is_this_hosts_agent_or_a_socket() -> None:
     hosts = hosts_of(Config(), ["here=unix:", "there=unix:///tmp/x.sock"])
     assert [host.address for host in hosts] == ["/run/taffrail/agent.sock", "/tmp/x.sock"]
+
+
+@pytest.mark.parametrize("words", [["--filter", "cpu >> 2"], ["--sort", "colour"], ["--host", "alpha"]])
+def test_what_cannot_be_read_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", *words]) == 2
+    assert f"taffrail: stats: {words[0]} {words[1]!r}: " in capsys.readouterr().err
