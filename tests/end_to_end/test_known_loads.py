@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -232,3 +234,37 @@ def test_two_hundred_milliseconds_leave_their_cpu_time_and_exit_code(
     )
     assert 0.05 < value(name, "container_cpu_usage_seconds_total") < 0.6
     assert not shared_taffrail.metrics().values("container_memory_usage_bytes", f'name="{name}"')
+
+
+def test_kills_add_up_over_restarts_of_the_container_and_of_the_agent(
+    shared_taffrail, run, value, eventually
+) -> None:
+    fill = "usleep 300000; exec dd if=/dev/zero of=/dev/null bs=200M count=1"
+    limits = ("-m", "32m", "--memory-swap", "32m")
+    run("again", *limits, "--restart", "on-failure:2", command=("sh", "-c", fill))
+    state = ("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again")
+    eventually(lambda: shared_taffrail.docker(*state).split() == ["exited", "2"], "its third end")
+    eventually(lambda: value("again", "container_oom_events_total") == 3, "three kills")
+    assert value("again", "container_restarts_total") == 2
+    agent = _agent(shared_taffrail)
+    os.kill(agent, signal.SIGKILL)
+    eventually(lambda: _agent(shared_taffrail) not in (0, agent), "another agent")
+    eventually(lambda: _answers(shared_taffrail, "again"), "its page")
+    assert value("again", "container_oom_events_total") == 3
+    assert value("again", "container_oom_kills_total") == 3
+
+
+def _agent(taffrail: Any) -> int:
+    """The agent's process, 0 while there is none."""
+    supervisor = Path(f"/proc/{taffrail.process.pid}/task/{taffrail.process.pid}/children")
+    for pid in map(int, supervisor.read_text().split()):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0agent\0"):
+            return pid
+    return 0
+
+
+def _answers(taffrail: Any, name: str) -> bool:
+    try:
+        return bool(taffrail.metrics().values("container_exit_code", f'name="{name}"'))
+    except OSError:
+        return False
