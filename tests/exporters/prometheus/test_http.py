@@ -13,9 +13,11 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.discovery.registry import Containers
+from collector.host.collection import HostGroups
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
-from exporters.prometheus.http import routes
+from exporters.prometheus.http import page_of, routes
+from exporters.prometheus.node_page import NodePage, host_metrics
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 
 
@@ -26,12 +28,14 @@ def sampler() -> Iterator[Sampler]:
     sampler.close()
 
 
-def get(sampler: Sampler, own: SelfMetrics, query: str = "", **headers: str) -> tuple[Any, bytes]:
+def get(
+    sampler: Sampler, own: SelfMetrics, query: str = "", node: NodePage | None = None, **headers: str
+) -> tuple[Any, bytes]:
     """One scrape over a real socket; the answer's headers, and its body as it was sent."""
 
     async def scrape() -> tuple[Any, bytes]:
         app = web.Application()
-        routes(app, Exposition(Containers(), sampler), sampler, own)
+        routes(app, Exposition(Containers(), sampler), sampler, own, node=node)
         runner = web.AppRunner(app)
         await runner.setup()
         try:
@@ -122,3 +126,16 @@ def test_a_part_that_cannot_tell_its_metrics_costs_the_others_nothing(
     assert b"taffrail_good_total 1.0" in text
     assert b'taffrail_self_metrics_failures_total{part="spool"}' in text
     assert "cannot collect the metrics of spool" in caplog.text
+
+
+def test_the_hosts_series_are_on_the_page_and_can_be_asked_for_alone(sampler: Sampler) -> None:
+    groups = HostGroups(groups=["loadavg", "uname"])
+    node = NodePage(groups, "1")
+    own = SelfMetrics()
+    own.register(host_metrics(groups, node))
+    _, body = get(sampler, own, node=node)
+    assert {"machine_cpu_cores", "node_load1", "node_uname_info", "taffrail_host_series"} <= names(body)
+    _, body = get(sampler, own, "?name=node_load1&name=machine_cpu_cores", node=node)
+    assert names(body) == {"machine_cpu_cores", "node_load1"}
+    sent = page_of(Exposition(Containers(), sampler), sampler, own, node=node)()
+    assert {"container_last_seen", "node_load1", "taffrail_host_series"} <= names(sent)
