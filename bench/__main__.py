@@ -20,6 +20,7 @@ NAMES = (
     "since",
     "sampling",
     "agent",
+    "thousand",
     "remote_write",
     "history",
     "host",

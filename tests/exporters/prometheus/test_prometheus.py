@@ -152,6 +152,11 @@ class Prometheus:
                 return result
         except ConnectionError:
             return []
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 503:  # it listens before it is ready
+                    return []
+                raise
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionError):
                 return []
