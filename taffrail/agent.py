@@ -52,7 +52,7 @@ from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.forward_security import forward_security, forward_tls
 from taffrail.history_metrics import history_metrics
-from taffrail.http_security import http_tls, token_check, warn_if_open
+from taffrail.http_security import http_tls, refuse_if_open, token_check
 from taffrail.input_tls import input_tls
 from taffrail.lanes import make_lanes
 from taffrail.log_metrics import (
@@ -288,7 +288,7 @@ class Agent:
         return receiver
 
     def _middlewares(self) -> list[Middleware]:
-        warn_if_open(self._config.http)
+        refuse_if_open(self._config.http)
         path = self._config.http.token_file
         return [token_check(read_tokens(path, "[http] token_file"))] if path else []
 

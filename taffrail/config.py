@@ -171,6 +171,10 @@ class HttpConfig:
     tls_key: str = field(
         default="", metadata=_doc("PEM file with its key, if the certificate's file does not have it")
     )
+    allow_insecure: bool = field(
+        default=False,
+        metadata=_doc("listen where other hosts can ask, without a token or without TLS: refused otherwise"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from taffrail.config import HttpConfig
 from taffrail.errors import CommandError
 from taffrail.wiring import split_address
 
-__all__ = ["http_tls", "token_check", "warn_if_open"]
+__all__ = ["http_tls", "refuse_if_open", "token_check"]
 
 log = logging.getLogger(__name__)
 
@@ -73,19 +73,23 @@ def token_check(tokens: tuple[str, ...]) -> Middleware:
     return check
 
 
-def warn_if_open(config: HttpConfig) -> None:
-    """Say so in the log when others than this host can ask, unasked who they are or readable on the way."""
+def refuse_if_open(config: HttpConfig) -> None:
+    """Raise CommandError for an address where other hosts could ask without showing who they are, or be read.
+
+    ``http.allow_insecure`` lets it be, with a warning in the log.
+    """
     host, _ = split_address(config.address)
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
-    if loopback:
+    missing = [f"http.{key}" for key in ("token_file", "tls_cert") if not getattr(config, key)]
+    if loopback or not missing:
         return
-    missing = [key for key in ("token_file", "tls_cert") if not getattr(config, key)]
-    if missing:
-        keys = " and ".join(f"http.{key}" for key in missing)
-        log.warning("http.address %s is open to other hosts without %s", config.address, keys)
+    text = f"http.address {config.address} is open to other hosts without {' and '.join(missing)}"
+    if not config.allow_insecure:
+        raise CommandError(f"{text}: set them, or http.allow_insecure=true on a network you trust")
+    log.warning("%s", text)
 
 
 def _digest(token: str) -> bytes:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from taffrail.config import HttpConfig
 from taffrail.errors import CommandError
-from taffrail.http_security import http_tls, token_check, warn_if_open
+from taffrail.http_security import http_tls, refuse_if_open, token_check
 from taffrail.tokens import read_tokens
 
 
@@ -114,7 +115,7 @@ def test_tls_needs_files_that_can_be_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "warned"),
+    ("config", "missing"),
     [
         (HttpConfig(), ""),
         (HttpConfig(address="[::1]:1"), ""),
@@ -124,8 +125,13 @@ def test_tls_needs_files_that_can_be_used(tmp_path: Path) -> None:
         (HttpConfig(address="10.0.0.1:1", token_file="x", tls_cert="y"), ""),
     ],
 )
-def test_an_address_open_to_others_is_warned_of(
-    config: HttpConfig, warned: str, caplog: pytest.LogCaptureFixture
+def test_an_address_open_to_others_is_refused_unless_allowed(
+    config: HttpConfig, missing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_if_open(config)
-    assert (warned in caplog.text) if warned else not caplog.text
+    if missing:
+        with pytest.raises(CommandError, match=f"without {missing}: set them, or http.allow_insecure=true"):
+            refuse_if_open(config)
+    else:
+        refuse_if_open(config)
+    refuse_if_open(replace(config, allow_insecure=True))
+    assert (missing in caplog.text) if missing else not caplog.text
