@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,8 +33,11 @@ COMMANDS: dict[str, str] = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def make_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line; with ``words``, of the commands among them in full.
+
+    What the others need is not imported then, which an agent would keep in memory as long as it runs.
+    """
     parser = argparse.ArgumentParser(
         prog="taffrail", description="Containers, their logs and their counters on one host."
     )
@@ -51,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        importlib.import_module(f"taffrail.cli.{name}").add_arguments(command)
+        if words is None or name in words:
+            importlib.import_module(f"taffrail.cli.{name}").add_arguments(command)
     return parser
 
 
@@ -64,7 +68,7 @@ def _version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
-    args = make_parser().parse_args(argv)
+    args = make_parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     command = importlib.import_module(f"taffrail.cli.{args.command}")
     try:
         return int(command.run(args, load(args.config, settings=args.settings)))
