@@ -83,8 +83,10 @@ def read_identity(directory: int) -> Identity:
     return Identity(parse_uid(_read(directory, "status")), parse_cmdline(_read(directory, "cmdline")))
 
 
-def read_threads(proc: Path, pid: int, start_ticks: int | None = None) -> list[RawThread]:
-    """The threads of a process, those that end meanwhile left out.
+def read_threads(
+    proc: Path, pid: int, start_ticks: int | None = None, limit: int = 1 << 30
+) -> tuple[list[RawThread], int]:
+    """At most ``limit`` threads of a process, those that end meanwhile left out, and how many there are more.
 
     With ``start_ticks`` it must be the process that started then. Raises ProcessLookupError when it is
     another or gone, OSError on other failures.
@@ -96,12 +98,13 @@ def read_threads(proc: Path, pid: int, start_ticks: int | None = None) -> list[R
         tasks = os.open("task", _DIRECTORY, dir_fd=directory)
         try:
             with os.scandir(tasks) as entries:
-                found = [_thread(tasks, int(entry.name)) for entry in entries]
+                numbers = [int(entry.name) for entry in entries]
+            found = [_thread(tasks, number) for number in numbers[:limit]]
         finally:
             os.close(tasks)
     finally:
         os.close(directory)
-    return [thread for thread in found if thread is not None]
+    return [thread for thread in found if thread is not None], len(numbers[limit:])
 
 
 def _thread(tasks: int, tid: int) -> RawThread | None:

@@ -10,7 +10,7 @@ import logging
 import pwd
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,12 +24,15 @@ from collector.processes.procfs import TICK, Io
 from collector.processes.reading import Identity, RawProcess, RawThread, read_process, read_threads
 from collector.roots import Roots
 
-__all__ = ["Listing", "Process", "Processes", "Thread"]
+__all__ = ["MAX_ROWS", "Listing", "Process", "Processes", "Thread"]
 
 log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 Raw = TypeVar("Raw", RawProcess, RawThread)
+
+#: Processes or threads read at one look; the rest is counted. A container may have as many as it likes.
+MAX_ROWS = 20_000
 
 #: Two looks closer than this are one to the differences: percent of a few milliseconds say nothing.
 _CLOSEST_NS = 400_000_000
@@ -98,6 +101,7 @@ class Listing(Generic[Row]):
     rows: tuple[Row, ...]
     interval_seconds: float | None  #: None: the first look, nothing to compare with
     vanished: int  #: processes that ended while they were read
+    left_out: int  #: beyond ``MAX_ROWS``
     read_cpu_seconds: float  #: what reading them cost us
 
 
@@ -165,19 +169,19 @@ class Processes:
         with self._lock:
             spent = time.thread_time()
             self._forget()
-            threads = read_threads(self._proc, pid, start_ticks)
+            threads, left_out = read_threads(self._proc, pid, start_ticks, MAX_ROWS)
             rows, interval = self._differences(
                 ("threads", pid), threads, lambda raw: (raw.tid, raw.stat.start_ticks), self._thread
             )
-            return Listing(rows, interval, 0, time.thread_time() - spent)
+            return Listing(rows, interval, 0, left_out, time.thread_time() - spent)
 
-    def _processes(self, key: str, pids: Iterable[int], owners: Mapping[int, Container]) -> Listing[Process]:
+    def _processes(self, key: str, pids: Sequence[int], owners: Mapping[int, Container]) -> Listing[Process]:
         with self._lock:
             spent = time.thread_time()
             self._forget()
             raws: list[RawProcess] = []
             vanished = 0
-            for pid in pids:
+            for pid in pids[:MAX_ROWS]:
                 try:
                     raws.append(read_process(self._proc, pid, self._identities))
                 except (FileNotFoundError, ProcessLookupError):
@@ -191,7 +195,7 @@ class Processes:
                 lambda raw: (raw.pid, raw.stat.start_ticks),
                 lambda raw, usage: self._process(raw, usage, owners.get(raw.pid)),
             )
-            return Listing(rows, interval, vanished, time.thread_time() - spent)
+            return Listing(rows, interval, vanished, len(pids[MAX_ROWS:]), time.thread_time() - spent)
 
     def _differences(
         self,

@@ -168,6 +168,7 @@ def _about(listing: Listing[Process] | Listing[Thread]) -> dict[str, object]:
     return {
         "interval_seconds": listing.interval_seconds,
         "vanished": listing.vanished,
+        "left_out": listing.left_out,
         "read_cpu_seconds": listing.read_cpu_seconds,
     }
 

@@ -72,6 +72,16 @@ def test_a_containers_processes_are_its_cgroups_and_those_below(program: Program
         process.communicate("")
 
 
+def test_of_very_many_the_rest_is_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    burner = program(BURNER)
+    monkeypatch.setattr("collector.processes.tree.MAX_ROWS", 2)
+    threads = Processes(Containers()).threads(burner.pid)
+    assert (len(threads.rows), threads.left_out) == (2, 3)
+    host = Processes(Containers()).of_host()
+    assert len(host.rows) + host.vanished == 2
+    assert host.left_out > 0
+
+
 def test_cpu_time_is_what_the_process_says_itself(program: Program) -> None:
     process = program(
         "import time\nwhile time.process_time() < 0.3: pass\nprint(time.process_time(), file=open(2, 'w'))"
@@ -132,7 +142,7 @@ def test_a_process_that_ends_while_it_is_read_is_counted_and_costs_the_others_no
 def test_another_process_with_the_number_is_refused(program: Program) -> None:
     process = program("pass")
     started = read_process(Path("/proc"), process.pid).stat.start_ticks
-    assert read_threads(Path("/proc"), process.pid, started)
+    assert read_threads(Path("/proc"), process.pid, started)[0]
     with pytest.raises(ProcessLookupError, match="another one by now"):
         read_threads(Path("/proc"), process.pid, started - 1)
     process.communicate("")
