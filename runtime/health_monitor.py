@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from runtime.errors import EngineError, Unavailable
@@ -29,6 +30,7 @@ __all__ = ["HealthMonitor", "Probing"]
 log = logging.getLogger(__name__)
 
 AT_ONCE = 4  #: probes of all containers that are being started at the same time; running they cost us nothing
+TURN_S = 1.0  #: after which a probe still being started keeps no other from it
 OUTPUT_BYTES = 4096  #: kept of a probe's output
 KILL_WAIT_S = 10.0  #: after SIGKILL; a probe that is still there then hangs in the kernel
 _END_WAIT_S = 0.5  #: between the deaths of a probe and of the container it died with
@@ -41,7 +43,26 @@ class Probing:
 
     def __init__(self, execs: Execs) -> None:
         self.execs = execs
-        self.starting = asyncio.Semaphore(AT_ONCE)
+        self._starting = asyncio.Semaphore(AT_ONCE)
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A place among the probes being started; a start that hangs gives it up after a second."""
+        await self._starting.acquire()
+        given_up = False
+
+        def give_up() -> None:
+            nonlocal given_up
+            if not given_up:
+                given_up = True
+                self._starting.release()
+
+        timer = asyncio.get_running_loop().call_later(TURN_S, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_up()
 
 
 class HealthMonitor:
@@ -139,7 +160,7 @@ class HealthMonitor:
         config = ExecConfig(check.command, stdout=True, stderr=True)
         instance: Exec | None = None
         async with contextlib.AsyncExitStack() as undo:
-            async with self._probing.starting:
+            async with self._probing.turn():
                 start_ns = time.time_ns()
                 deadline = asyncio.get_running_loop().time() + check.timeout_ns / _SECOND
                 try:
