@@ -341,3 +341,16 @@ def test_a_containers_broken_counter_costs_neither_it_nor_others_the_rest(
     assert web["container_memory_usage_bytes"]
     assert recorded.series()["container_scrape_error", frozenset()] == 1
     assert recorded.sampler.failures["memory"] >= 1
+
+
+def test_slices_and_services_are_there_only_where_asked_for(host: Callable[..., Recorded]) -> None:
+    recorded = host("v1")
+    recorded.containers.offer(Container("/system.slice", "", cgroup="/system.slice"))
+    recorded.containers.update(replace(WEB, pid=0, cgroup="/docker/none"))
+
+    def ids() -> set[str]:
+        return {dict(labels).get("id", "") for _, labels in recorded.series("container_last_seen")}
+
+    assert ids() == {"/", "/docker/none"}
+    recorded.page.all_cgroups = True
+    assert ids() == {"/", "/docker/none", "/system.slice"}
