@@ -61,7 +61,8 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     limits = ("--cpus", "0.2", "-m", "64m", "--memory-reservation", "32m")
     run("web", *limits, *SHOP, image, "sh", "-c", WORK)
-    run("jenkins", image, "sleep", "9999")
+    sick = ("--health-cmd", "false", "--health-interval", "1s", "--health-retries", "1")
+    run("jenkins", *sick, image, "sleep", "9999")
     run("nginx", "-l", "org.label-schema.group=monitoring", image, "sleep", "9999")
     running.prometheus = Prometheus(
         tmp_path_factory.mktemp("prometheus"), running.address("http"), job="cadvisor"
