@@ -163,6 +163,8 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.press("Left")
     terminal.until(lambda: terminal.line(f">{burner}"), "the containers, the cursor where it was")
 
+    before = "/api/v1/history/at?time=-8"  # further back than a step goes
+    terminal.until(lambda: burner in shared_taffrail.get(before), "some seconds of history")
     shared_taffrail.docker("kill", burner)
     terminal.until(lambda: not terminal.line(burner, "running"), "its end in the list")
     terminal.press("[")
