@@ -78,6 +78,10 @@ class RemoteWriteExporter:
             self._failed("page")
             logger.warning("cannot make a remote-write request from the page of metrics: %s", error)
             return
+        except Exception:  # whatever failed to be rendered, the next page may do
+            self._failed("page")
+            logger.exception("cannot make a remote-write request: the page of metrics failed")
+            return
         for batch in made:
             self.queue.append(batch)
         self._more.set()
@@ -174,11 +178,11 @@ class RemoteWriteExporter:
 
 def retry_after(header: str, now: float) -> float:
     """Seconds a Retry-After header asks for (RFC 9110, 10.2.3: a number or a date); 0 where it says neither."""
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -126,7 +126,10 @@ class Queue:
         self.bytes -= entry.size
         if self._sending == entry:
             self._sending = None
-        (self._directory / entry.name).unlink(missing_ok=True)
+        try:
+            (self._directory / entry.name).unlink(missing_ok=True)
+        except OSError as error:  # a disk that became read-only: the next start will find it again
+            logger.warning("cannot remove %s from %s: %s", entry.name, self._directory, error)
 
     def _keep_within_budget(self) -> None:
         while self.bytes > self._max_bytes:

@@ -227,6 +227,20 @@ def test_a_page_that_cannot_be_sent_costs_one_interval(tmp_path: Path) -> None:
     assert sender.failures == {"page": 1}
 
 
+def test_a_page_that_fails_costs_one_interval(tmp_path: Path) -> None:
+    def page() -> bytes:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    sender = RemoteWriteExporter(RemoteWriteConfig(url="http://127.0.0.1:9/", directory=tmp_path), page)
+    asyncio.run(sender.make_once())
+    assert sender.failures == {"page": 1}
+
+
+@pytest.mark.parametrize("header", ["\u00b2", "soon", "", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
+def test_a_retry_after_nobody_can_read_asks_for_nothing(header: str) -> None:
+    assert retry_after(header, 0.0) == 0.0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from exporters.remote_write.batches import Batch
 from exporters.remote_write.queue import Queue
 
@@ -84,3 +86,20 @@ def test_a_disk_that_takes_nothing_and_files_that_are_gone_are_counted(tmp_path:
     queue.append(batch(4))
     assert queue.dropped == {"damaged": 3, "disk": 4}
     assert holds(queue)
+
+
+def test_a_request_that_cannot_be_removed_is_settled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue(tmp_path, 1000)
+    queue.append(batch(1))
+    entry, _ = queue.first() or (None, b"")
+    assert entry is not None
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    queue.done(entry)
+    assert (queue.delivered, queue.held, len(queue)) == (1, 0, 0)
+    assert "cannot remove" in caplog.text
