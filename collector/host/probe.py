@@ -67,7 +67,7 @@ class Probe:
         while not round_.done.wait(self._seconds):
             with self._lock:
                 at = len(round_.answers)
-                if at == seen and not round_.done.is_set():
+                if at == seen and at < len(round_.paths):
                     round_.abandoned = True
                     path = round_.paths[at]
                     self._hanging.add(path)
@@ -76,12 +76,14 @@ class Probe:
                 seen = at
         return None
 
-    def _finished(self, round_: _Round, path: str) -> bool:
+    def _finished(self, round_: _Round, path: str, answer: Answer) -> bool:
         """A path was answered: whether the round is to go on."""
-        with self._lock:
+        with self._lock:  # the answer with the question who gave up: one that is in was not late
             if round_.abandoned:
                 self._hanging.discard(path)
                 logger.info("file system at %s answers again", path)
+            else:
+                round_.answers[path] = answer
             return not round_.abandoned
 
 
@@ -92,7 +94,7 @@ class _Round(threading.Thread):
         self,
         paths: Sequence[str],
         statvfs: Callable[[str], os.statvfs_result],
-        finished: Callable[[_Round, str], bool],
+        finished: Callable[[_Round, str, Answer], bool],
     ) -> None:
         super().__init__(name="statvfs", daemon=True)
         self.paths = paths
@@ -109,7 +111,6 @@ class _Round(threading.Thread):
                 answer = self._statvfs(path)
             except OSError as error:
                 answer = error
-            if not self._finished(self, path):
+            if not self._finished(self, path, answer):
                 return
-            self.answers[path] = answer
         self.done.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import heapq
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,12 @@ GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV})
 
 #: The share of a core that one group may use for one container: a reading that costs more comes less often.
 _SHARE = 0.001
+
+#: Seconds a reading may go on when the agent ends: a file system or a kernel that hangs is not waited for.
+_PATIENCE = 10.0
+
+#: What a group fails with where a container or the kernel shows it something it was not made for.
+_FAILURES = (OSError, ValueError, LookupError, struct.error)
 
 #: A container's readings are taken away when nothing newer came for this many intervals for a failure.
 _KEEP = 3
@@ -119,7 +126,7 @@ class Lane:
     async def run(self) -> None:
         """Read until cancelled, in a thread of the lane's own."""
         self._stop.clear()
-        await run_in_thread(f"lane {self.name}", self._loop, self._stop.set)
+        await run_in_thread(f"lane {self.name}", self._loop, self._stop.set, _PATIENCE)
 
     def step(self) -> None:
         """Read what is due and affordable now. Never raises for a single failure."""
@@ -201,7 +208,7 @@ class Lane:
         container = target.container
         try:
             readings = state.group.read(target)
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             if isinstance(error, OSError) and error.errno in GONE:
                 return  # it ended; discovery will tell
             self._failed(state, target, error)

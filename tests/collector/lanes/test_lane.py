@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import struct
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -252,6 +253,17 @@ def test_every_family_of_a_group_is_in_the_table_and_every_row_is_read(run: Call
 def test_the_default_set() -> None:
     assert {"tcp", "udp", "conntrack", "process"} <= set(choose(()))
     assert "advtcp" not in choose(())
+
+
+@pytest.mark.parametrize("error", [IndexError("list index out of range"), struct.error("short"), KeyError(7)])
+def test_what_a_group_was_not_made_for_is_a_failure_and_not_the_end(clocks: Clocks, error: Exception) -> None:
+    group, other = Counting(clocks, "tcp"), Counting(clocks, "udp")
+    group.error = error
+    setting = Setting(group, other, clocks=clocks)
+    setting.start("a")
+    setting.run(30)
+    assert setting.lane.groups[0].failures >= 2
+    assert len(other.times["a"]) >= 2
 
 
 @pytest.mark.parametrize(
