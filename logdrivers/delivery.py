@@ -17,7 +17,14 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from logdrivers.delivery_state import STATE_FIELDS, STATE_NAME, Counters, DeliveryState, read_counters
+from logdrivers.delivery_state import (
+    OLDER_FIELDS,
+    STATE_FIELDS,
+    STATE_NAME,
+    Counters,
+    DeliveryState,
+    read_counters,
+)
 from logdrivers.driver import EMPTY_LINE, Rejected, Sink, SinkDown
 from logdrivers.journal import Entry, JournalReader, Position
 from logdrivers.journals.files import journal_directory
@@ -72,15 +79,17 @@ class Delivery:
     def _open_state(self, path: Path) -> tuple[StateFile, DeliveryState]:
         """The state file; if it is damaged, the cursor in the journal says where to go on."""
         try:
-            file = StateFile(path, STATE_FIELDS)
+            file = StateFile(path, STATE_FIELDS, OLDER_FIELDS)
             return file, DeliveryState() if file.values is None else DeliveryState.parse(file.values)
         except ValueError as error:
-            if self._cursor is None or not self._cursor.line:
+            if self._cursor is None:
                 raise
             log.error("the counts of %s begin anew from its cursor: %s", self._name, error)
         path.replace(path.with_name(f"{path.name}.damaged"))
         line = self._cursor.line
-        return StateFile(path, STATE_FIELDS), DeliveryState(self._cursor.position, line, line, line)
+        # Without a place it goes on from the first line: rather twice than never.
+        position = self._cursor.position if line else None
+        return StateFile(path, STATE_FIELDS), DeliveryState(position, line, line, line)
 
     def _find_place(self) -> None:
         """Compare the state with the journal, of which a power cut may have taken the end."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from logdrivers.journal import Position
 from logdrivers.statefile import read_state
 
-__all__ = ["STATE_FIELDS", "STATE_NAME", "Counters", "DeliveryState", "read_counters"]
+__all__ = ["OLDER_FIELDS", "STATE_FIELDS", "STATE_NAME", "Counters", "DeliveryState", "read_counters"]
 
 #: Name of the state file in the container's log directory.
 STATE_NAME = "delivery.state"
@@ -22,6 +22,8 @@ STATE_NAME = "delivery.state"
 #: with how many of their lines no marker has told of.
 _CAUSES, _UNMARKED = 12, 3
 STATE_FIELDS = "5QB119s" + "24sQ" * (_CAUSES + _UNMARKED)
+#: What versions before wrote: eight causes, and nothing to be told.
+OLDER_FIELDS = ("5QB119s" + "24sQ" * 8,)
 _OTHER = "other"
 
 
@@ -120,5 +122,5 @@ def read_counters(path: Path) -> Counters | None:
 
     Raises OSError, ValueError for a file of another shape.
     """
-    values = read_state(path, STATE_FIELDS)
+    values = read_state(path, STATE_FIELDS, OLDER_FIELDS)
     return None if values is None else DeliveryState.parse(values).counters()

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ _READ_ATTEMPTS = 100
 class StateFile:
     """The record of ``fields`` (a ``struct`` format) kept at ``path``, which is made if missing.
 
-    ``values`` is None until the first ``write`` of all time. Raises OSError if the file cannot be made,
-    ValueError if it holds records of another size.
+    ``values`` is None until the first ``write`` of all time. ``older`` are formats that earlier versions wrote:
+    ``fields`` without the last ones, which are then zero. A file of such a format is replaced by one of
+    ``fields`` at once. Raises OSError if the file cannot be made, ValueError if it holds records of another size.
     """
 
-    def __init__(self, path: Path, fields: str) -> None:
+    def __init__(self, path: Path, fields: str, older: Sequence[str] = ()) -> None:
         self._layout = _Layout(fields)
+        if older:
+            _upgrade(path, self._layout, older)
         self._map = _map_for_writing(path, self._layout)
         held = self._layout.newest(self._map)
         self._sequence = held[0] if held else 0
@@ -55,9 +59,10 @@ class StateFile:
         self._map.close()
 
 
-def read_state(path: Path, fields: str) -> tuple[Any, ...] | None:
+def read_state(path: Path, fields: str, older: Sequence[str] = ()) -> tuple[Any, ...] | None:
     """The record that holds now, while another process may be writing; None before the first.
 
+    ``older`` is as for ``StateFile``; here the file stays as it is, for it may be in use by an earlier version.
     Raises OSError (FileNotFoundError if there is no file), ValueError for a file of another shape.
     """
     layout = _Layout(fields)
@@ -65,10 +70,11 @@ def read_state(path: Path, fields: str) -> tuple[Any, ...] | None:
         data = path.read_bytes()
         if not data.strip(b"\0"):
             return None  # made, not yet begun
-        layout.check(path, data)
-        held = layout.newest(data)
+        written = _layout_of(data, layout, older)
+        written.check(path, data, grown=written is not layout)
+        held = written.newest(data)
         if held is not None:
-            return held[1]
+            return layout.complete(written, held[1])
         if not any(data[_SLOTS_AT:]):
             return None
     raise ValueError(f"{path}: neither record has a valid checksum")
@@ -95,13 +101,55 @@ class _Layout:
                 best = sequence, tuple(values)
         return best
 
-    def check(self, path: Path, data: bytes | mmap.mmap) -> None:
-        magic, size = _HEAD.unpack(data[: _HEAD.size])
-        if magic != _MAGIC or size != self.record.size or len(data) != self.file_size:
+    def complete(self, older: _Layout, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """``values`` of an older layout, the fields it does not have being zero."""
+        if older is self:
+            return values
+        packed = older.record.pack(0, *values)
+        return self.record.unpack(packed.ljust(self.record.size, b"\0"))[1:]
+
+    def check(self, path: Path, data: bytes | mmap.mmap, *, grown: bool = False) -> None:
+        """``grown`` allows for room behind the records. Raises ValueError."""
+        magic, size = _HEAD.unpack(bytes(data[: _HEAD.size]).ljust(_HEAD.size, b"\0"))
+        sized = len(data) >= self.file_size if grown else len(data) == self.file_size
+        if magic != _MAGIC or size != self.record.size or not sized:
             raise ValueError(
                 f"{path}: not a state file of {self.record.size}-byte records"
                 f" (begins {magic!r}, record size {size}, {len(data)} bytes)"
             )
+
+
+def _layout_of(data: bytes, layout: _Layout, older: Sequence[str]) -> _Layout:
+    """The older layout that ``data`` says it has, or ``layout``."""
+    if len(data) >= _HEAD.size:
+        magic, size = _HEAD.unpack(data[: _HEAD.size])
+        for one in map(_Layout, older):
+            if magic == _MAGIC and size == one.record.size:
+                return one
+    return layout
+
+
+def _upgrade(path: Path, layout: _Layout, older: Sequence[str]) -> None:
+    """Replace a file of an older layout by one that says the same; any other is left alone."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    written = _layout_of(data, layout, older)
+    if written is layout or len(data) < written.file_size:
+        return
+    held = written.newest(data)
+    if held is None and any(data[_SLOTS_AT:]):
+        return  # damaged: an error for the caller
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    mapped = _map_for_writing(new, layout)
+    if held is not None:
+        packed = layout.record.pack(held[0], *layout.complete(written, held[1]))
+        at = layout.slot(held[0])
+        mapped[at : at + layout.size] = packed + zlib.crc32(packed).to_bytes(4, "little")
+    mapped.close()
+    new.replace(path)
 
 
 def _map_for_writing(path: Path, layout: _Layout) -> mmap.mmap:

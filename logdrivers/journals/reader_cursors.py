@@ -52,11 +52,19 @@ class ReaderCursor:
     """One reader's cursor. Moving it costs about a microsecond and survives kill -9."""
 
     def __init__(self, journal: Path, name: str) -> None:
-        """Register in ``journal`` (a directory), or take the cursor over. Raises OSError, ValueError."""
+        """Register in ``journal`` (a directory), or take the cursor over; a damaged one begins anew.
+
+        Raises OSError.
+        """
         directory = journal / "readers"
         directory.mkdir(mode=0o710, exist_ok=True)
         self._path = directory / f"{name}{_SUFFIX}"
-        self._file = StateFile(self._path, _FIELDS)
+        try:
+            self._file = StateFile(self._path, _FIELDS)
+        except ValueError as error:
+            log.error("the reader %s of %s begins a new cursor: %s", name, journal, error)
+            self._path.unlink()
+            self._file = StateFile(self._path, _FIELDS)
         if self._file.values is None:
             self.move(Position(0, 0), 0)
 
@@ -86,7 +94,7 @@ class ReaderCursor:
 
 
 def register_reader(journal: Path, name: str) -> None:
-    """Have lines held for a reader that will begin later. Raises OSError, ValueError."""
+    """Have lines held for a reader that will begin later. Raises OSError."""
     if not (journal / "readers" / f"{name}{_SUFFIX}").exists():
         ReaderCursor(journal, name).close()
 

@@ -12,9 +12,10 @@ from logdrivers.block import Block, Encoding, Stream
 from logdrivers.delivery import STATE_NAME, Counters, Delivery, read_counters
 from logdrivers.driver import Rejected, SinkDown
 from logdrivers.journal import Batch, Entry, Mark, Position
-from logdrivers.journals.reader_cursors import DELIVERY, ReaderCursor, cursors
+from logdrivers.journals.reader_cursors import DELIVERY, ReaderCursor, cursors, register_reader
 from logdrivers.journals.retention import trim_host
 from logdrivers.journals.segments import SegmentJournal, SegmentReader
+from logdrivers.statefile import StateFile
 
 
 class MemoryJournal:
@@ -273,6 +274,40 @@ def test_a_damaged_state_file_is_put_aside_and_the_cursor_tells_the_place(tmp_pa
     assert sink.taken == [b"%d" % i for i in range(10)]
     assert delivery.counters() == Counters(10, 10)
     assert (tmp_path / f"{STATE_NAME}.damaged").exists()
+    journal.close()
+
+
+def test_a_state_file_of_the_version_before_is_gone_on_with(tmp_path: Path) -> None:
+    journal, sink = SegmentJournal(tmp_path), Sink()
+    for number in range(10):
+        line = b"%d\n" % number
+        end = journal.append(Block(line, Encoding.LINES, Stream.STDOUT, 1, 1, 1), Mark(0, 0))
+        if number == 5:
+            before = StateFile(tmp_path / STATE_NAME, "5QB119s" + "24sQ" * 8)
+            before.write(*end, 6, 6, 4, True, b"", b"too_large", 2, *[b"", 0] * 7)
+            before.close()
+    assert read_counters(tmp_path / STATE_NAME) == Counters(6, 4, {"too_large": 2})
+    delivery = Delivery(SegmentReader(tmp_path), sink, tmp_path / STATE_NAME, "t")
+    delivery.start()
+    delivery.stop(5)
+    assert sink.taken == [b"%d" % i for i in range(6, 10)]
+    assert delivery.counters() == Counters(10, 8, {"too_large": 2})
+    (cursor,) = cursors(tmp_path / "journal")
+    assert cursor.line == 10
+    journal.close()
+
+
+@pytest.mark.parametrize("damaged", [STATE_NAME, f"journal/readers/{DELIVERY}.cursor"])
+def test_what_is_damaged_before_anything_was_sent_holds_no_line_back(tmp_path: Path, damaged: str) -> None:
+    journal, sink = SegmentJournal(tmp_path), Sink()
+    journal.append(Block(b"line\n", Encoding.LINES, Stream.STDOUT, 1, 1, 1), Mark(0, 0))
+    register_reader(tmp_path / "journal", DELIVERY)
+    (tmp_path / damaged).write_bytes(b"nonsense" * 100)
+    delivery = Delivery(SegmentReader(tmp_path), sink, tmp_path / STATE_NAME, "t")
+    delivery.start()
+    delivery.stop(5)
+    assert sink.taken == [b"line"]
+    assert delivery.counters() == Counters(1, 1)
     journal.close()
 
 

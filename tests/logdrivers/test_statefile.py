@@ -100,3 +100,36 @@ def test_kill_minus_nine_and_concurrent_readers_see_whole_records(tmp_path: Path
         assert values == (values[0], values[0] * 2, b"%016d" % values[0])
         assert values[0] > last
         last = values[0]
+
+
+@pytest.mark.parametrize("grown", [0, 1024], ids=["as-written", "grown-by-a-version-that-refused-it"])
+def test_a_record_of_an_older_version_is_taken_over_with_zeros_behind_it(tmp_path: Path, grown: int) -> None:
+    path = tmp_path / "s"
+    older = StateFile(path, "Q8s")
+    for number in range(3):
+        older.write(number, b"cause")
+    older.close()
+    with path.open("ab") as file:
+        file.write(bytes(grown))
+    assert read_state(path, "Q8sQ4s", ("Q", "Q8s")) == (2, b"cause\0\0\0", 0, bytes(4))
+    assert read_state(path, "Q8sQ4s", ("Q8s",)) == (2, b"cause\0\0\0", 0, bytes(4)), "reading changes nothing"
+    now = StateFile(path, "Q8sQ4s", ("Q8s",))
+    assert now.values == (2, b"cause\0\0\0", 0, bytes(4))
+    now.write(3, b"cause", 4, b"new")
+    now.close()
+    assert read_state(path, "Q8sQ4s") == (3, b"cause\0\0\0", 4, b"new\0")
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_damaged_record_of_an_older_version_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    older = StateFile(path, "Q8s")
+    older.write(1, b"cause")
+    older.close()
+    data = bytearray(path.read_bytes())
+    data[64:] = b"x" * len(data[64:])
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="not a state file of 32-byte records"):
+        StateFile(path, "Q8sQ", ("Q8s",)).close()
+    with pytest.raises(ValueError, match="neither record has a valid checksum"):
+        read_state(path, "Q8sQ", ("Q8s",))
