@@ -23,6 +23,7 @@ from collector.query import QueryError, parse
 from collector.sampler import HOST, Sampler
 from collector.search import Hit, SearchError
 from collector.store import Store
+from dashboards.web.answers import json_answer, refusal
 
 __all__ = ["Api"]
 
@@ -49,17 +50,17 @@ class Api:
         app.router.add_get("/api/v1/search", self._search)
 
     async def _health(self, request: web.Request) -> web.Response:
-        return _json({"status": "ok", "host": self._host, "time_ns": time.time_ns()})
+        return json_answer({"status": "ok", "host": self._host, "time_ns": time.time_ns()})
 
     async def _list(self, request: web.Request) -> web.Response:
         chosen = self._containers.all()
         if request.query.get("all") in ("1", "true"):
             chosen += self._containers.cgroups()
-        return _json([_container(container) for container in chosen])
+        return json_answer([_container(container) for container in chosen])
 
     async def _stats(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("stream") not in ("1", "true"):
-            return _json(self._stats_now(request))
+            return json_answer(self._stats_now(request))
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         try:
@@ -101,7 +102,7 @@ class Api:
     def _named(self, word: str) -> Container:
         container = self._containers.get(word)
         if container is None:
-            raise _error(web.HTTPNotFound, f"No such container: {word}")
+            raise refusal(web.HTTPNotFound, f"No such container: {word}")
         return container
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
@@ -113,7 +114,7 @@ class Api:
         try:
             query = parse(text)
         except QueryError as error:
-            raise _error(web.HTTPBadRequest, str(error)) from error
+            raise refusal(web.HTTPBadRequest, str(error)) from error
         hits = iter(self._store.search(query, since, until, limit, newest_first=True))
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         response.enable_compression()
@@ -180,13 +181,5 @@ def _whole(request: web.Request, key: str, default: int) -> int:
     if not text:
         return default
     if not text.isdigit():
-        raise _error(web.HTTPBadRequest, f"{key}={text!r}: expected a whole number")
+        raise refusal(web.HTTPBadRequest, f"{key}={text!r}: expected a whole number")
     return int(text)
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
-
-
-def _error(kind: type[web.HTTPError], message: str) -> web.HTTPError:
-    return kind(body=orjson.dumps({"message": message}), content_type="application/json")

@@ -30,10 +30,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
 
-import orjson
 from aiohttp import web
 
 from collector.history.reader import Answer, HistoryError, HistoryReader
+from dashboards.web.answers import json_answer, refusal
 
 __all__ = ["HistoryApi"]
 
@@ -67,14 +67,14 @@ class HistoryApi:
         step = _step(request)
         key = request.query.get("container", "")
         answer = await _answered(lambda: self._reader.curves(key, since_us, until_us, step))
-        return _json(_curves_json(answer, since_us, until_us))
+        return json_answer(_curves_json(answer, since_us, until_us))
 
     async def _at(self, request: web.Request) -> web.Response:
         now_us = time.time_ns() // 1000
         time_us = _time(request, "time", now_us, now_us)
         resolution, moments = await _answered(lambda: self._reader.at(time_us))
         rows = [{**asdict(one), "state": "running", "host": self._host} for one in moments]
-        return _json(
+        return json_answer(
             {"time_ns": time_us * 1000, "resolution": resolution, "host": self._host, "containers": rows}
         )
 
@@ -83,7 +83,7 @@ class HistoryApi:
         until_us = _time(request, "to", now_us, now_us)
         since_us = _time(request, "from", now_us, until_us - 7 * 86400 * 1_000_000)
         found = await _answered(lambda: self._reader.held(since_us, until_us))
-        return _json([asdict(one) for one in found])
+        return json_answer([asdict(one) for one in found])
 
 
 async def _answered(question: Callable[[], T]) -> T:
@@ -91,7 +91,7 @@ async def _answered(question: Callable[[], T]) -> T:
         return await asyncio.to_thread(question)
     except HistoryError as error:
         kind = web.HTTPNotFound if str(error).startswith("container=") else web.HTTPBadRequest
-        raise _error(kind, str(error)) from error
+        raise refusal(kind, str(error)) from error
 
 
 def _curves_json(answer: Answer, since_us: int, until_us: int) -> dict[str, object]:
@@ -126,7 +126,7 @@ def _time(request: web.Request, key: str, now_us: int, default_us: int) -> int:
             micro = whole // 1000
         if 0 <= micro < _LATEST_US:
             return micro
-    raise _error(
+    raise refusal(
         web.HTTPBadRequest,
         f"{key}={text!r}: expected Unix seconds, nanoseconds, or seconds before now, like -3600",
     )
@@ -137,13 +137,5 @@ def _step(request: web.Request) -> int:
     if not text:
         return 0
     if not re.fullmatch(r"\d{1,7}", text) or not 1 <= int(text) <= _MOST_STEP:
-        raise _error(web.HTTPBadRequest, f"step={text!r}: expected whole seconds between 1 and {_MOST_STEP}")
+        raise refusal(web.HTTPBadRequest, f"step={text!r}: expected whole seconds between 1 and {_MOST_STEP}")
     return int(text)
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
-
-
-def _error(kind: type[web.HTTPError], message: str) -> web.HTTPError:
-    return kind(text=orjson.dumps({"message": message}).decode(), content_type="application/json")

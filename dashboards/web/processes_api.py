@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
 
-import orjson
 from aiohttp import web
 
 from collector.container import Container
@@ -25,6 +24,7 @@ from collector.processes.members import NotRunning
 from collector.processes.spaces import HOST_NODE
 from collector.processes.tree import Listing, Process, Processes, Thread
 from collector.roots import Roots
+from dashboards.web.answers import json_answer, refusal
 
 __all__ = ["ProcessesApi"]
 
@@ -77,19 +77,19 @@ class ProcessesApi:
     async def _list_threads(self, request: web.Request) -> web.Response:
         pid, start = _pid(request), _number(request, "start")
         listing = await _twice(functools.partial(self._processes.threads, pid, start))
-        return _json({"pid": pid, "threads": list(map(asdict, listing.rows))} | _about(listing))
+        return json_answer({"pid": pid, "threads": list(map(asdict, listing.rows))} | _about(listing))
 
     async def _list_files(self, request: web.Request) -> web.Response:
         """Procfs shows files to a process's own user and to root only: so not to everybody on loopback."""
         if _over_tcp(request) and not self._files_over_tcp:
-            raise _error(
+            raise refusal(
                 web.HTTPForbidden,
                 "open files are told on the agent's socket, or over TCP to those who show a token: set "
                 "http.token_file",
             )
         pid, start = _pid(request), _number(request, "start")
         found = await _in_thread(functools.partial(read_files, self._roots.proc, pid, start))
-        return _json({"pid": pid, **asdict(found)})
+        return json_answer({"pid": pid, **asdict(found)})
 
     async def _list_connections(self, request: web.Request) -> web.Response:
         if "container" not in request.query:
@@ -103,34 +103,34 @@ class ProcessesApi:
 
     async def _map(self, request: web.Request) -> web.Response:
         if self.graph is None:
-            raise _error(
+            raise refusal(
                 web.HTTPNotFound, "the map of connections is switched off: set collector.connections = true"
             )
         shape = request.query.get("format", "json")
         if shape not in ("json", "node-graph"):
-            raise _error(web.HTTPBadRequest, f"format={shape!r}: expected json or node-graph")
+            raise refusal(web.HTTPBadRequest, f"format={shape!r}: expected json or node-graph")
         since = _number(request, "since") or 0
         picture = self.graph.picture(since)
         if shape == "node-graph":
-            return _json(picture.node_graph())
-        return _json({"time_ns": time.time_ns(), "host": self._host, **asdict(picture)})
+            return json_answer(picture.node_graph())
+        return json_answer({"time_ns": time.time_ns(), "host": self._host, **asdict(picture)})
 
     def _container(self, request: web.Request) -> Container | None:
         """The container asked for; None for the host."""
         word = request.query.get("container", "")
         if not word:
-            raise _error(
+            raise refusal(
                 web.HTTPBadRequest, "container is missing: expected a name, an id, or / for the host"
             )
         if word == HOST_NODE:
             return None
         container = self._containers.get(word)
         if container is None:
-            raise _error(web.HTTPNotFound, f"No such container: {word}")
+            raise refusal(web.HTTPNotFound, f"No such container: {word}")
         return container
 
     def _answer(self, container: Container | None, body: dict[str, object]) -> web.Response:
-        return _json(
+        return json_answer(
             {
                 "time_ns": time.time_ns(),
                 "host": self._host,
@@ -155,13 +155,13 @@ async def _in_thread(read: Callable[[], _T]) -> _T:
     try:
         return await asyncio.to_thread(read)
     except NotRunning as error:
-        raise _error(web.HTTPConflict, str(error)) from error
+        raise refusal(web.HTTPConflict, str(error)) from error
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise _error(web.HTTPNotFound, f"no such process: {error}") from error
+        raise refusal(web.HTTPNotFound, f"no such process: {error}") from error
     except PermissionError as error:
-        raise _error(web.HTTPForbidden, f"the agent may not look there: {error}") from error
+        raise refusal(web.HTTPForbidden, f"the agent may not look there: {error}") from error
     except (OSError, ValueError) as error:
-        raise _error(web.HTTPInternalServerError, f"cannot read: {error}") from error
+        raise refusal(web.HTTPInternalServerError, f"cannot read: {error}") from error
 
 
 def _about(listing: Listing[Process] | Listing[Thread]) -> dict[str, object]:
@@ -181,7 +181,7 @@ def _over_tcp(request: web.Request) -> bool:
 def _pid(request: web.Request) -> int:
     pid = _number(request, "pid")
     if not pid:
-        raise _error(web.HTTPBadRequest, "pid is missing: expected the number of a process")
+        raise refusal(web.HTTPBadRequest, "pid is missing: expected the number of a process")
     return pid
 
 
@@ -190,13 +190,5 @@ def _number(request: web.Request, key: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 20:
-        raise _error(web.HTTPBadRequest, f"{key}={text[:40]!r}: expected a whole number")
+        raise refusal(web.HTTPBadRequest, f"{key}={text[:40]!r}: expected a whole number")
     return int(text)
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
-
-
-def _error(kind: type[web.HTTPError], message: str) -> web.HTTPError:
-    return kind(text=orjson.dumps({"message": message}).decode(), content_type="application/json")
