@@ -161,7 +161,9 @@ class Sampler:
         found: list[tuple[str, Container | None, History, int]] = [(HOST, None, self._host.history, 0)]
         for container_id, target in (*tuple(self._ended.items()), *tuple(self._targets.items())):
             memory = target.latest.memory if target.latest else None
-            found.append((container_id, target.container, target.history, (memory and memory.limit_bytes) or 0))
+            found.append(
+                (container_id, target.container, target.history, (memory and memory.limit_bytes) or 0)
+            )
         return found
 
     def stats(self, container_id: str) -> Stats:
