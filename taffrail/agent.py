@@ -10,51 +10,33 @@ import contextlib
 import logging
 import resource
 import signal
-import ssl
-from collections.abc import Callable, Coroutine
-from importlib.metadata import version
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.engine_api import EngineDiscovery
-from collector.discovery.registry import Containers
-from collector.enrich import Sources
 from collector.history.archive import Archive
 from collector.history.reader import HistoryReader
 from collector.history.recorder import Recorder
-from collector.host.collection import HostGroups
-from collector.inputs.forward import ForwardInput
-from collector.inputs.gelf import GelfInput
-from collector.inputs.gelf_http import GelfHttpInput
 from collector.inputs.tails import Tails
-from collector.lanes.board import Board
-from collector.lanes.groups import choose
-from collector.oom_kills import OomKills
-from collector.roots import Roots
-from collector.sampler import Sampler
-from collector.store import Store
 from dashboards.web.api import Api
 from dashboards.web.history import HistoryApi
 from dashboards.web.page import add_page
 from dashboards.web.processes_api import ProcessesApi
-from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.http import page_of, routes
-from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.lane_metrics import lane_metrics
-from exporters.prometheus.node_page import NodePage, host_metrics
-from exporters.prometheus.self_metrics import SelfMetrics, cgroup_metrics, discovery_metrics, sampling_metrics
+from exporters.prometheus.self_metrics import cgroup_metrics, discovery_metrics, sampling_metrics
 from exporters.prometheus.service_discovery import Discovery, add_service_discovery
+from taffrail.agent_exporters import make_elasticsearch, make_remote_write
+from taffrail.agent_inputs import Inputs, address_text
+from taffrail.agent_parts import Core, make_core
 from taffrail.config import Config
-from taffrail.errors import CommandError
-from taffrail.forward_security import forward_security, forward_tls
 from taffrail.history_metrics import history_metrics
 from taffrail.http_security import http_tls, refuse_if_open, token_check
-from taffrail.input_tls import input_tls
-from taffrail.lanes import make_lanes
 from taffrail.log_metrics import (
     delivery_metrics,
     exporter_metrics,
@@ -67,13 +49,12 @@ from taffrail.log_metrics import (
 from taffrail.tokens import read_tokens
 from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoints
 
-if TYPE_CHECKING:
-    from exporters.elasticsearch.config import ElasticsearchConfig
-    from exporters.remote_write.exporter import RemoteWriteExporter
-
 __all__ = ["Agent"]
 
 log = logging.getLogger(__name__)
+
+#: A part that runs: its name and its coroutine.
+Work = tuple[str, Coroutine[None, None, None]]
 
 #: Engine sockets followed when the configuration names none, beside our own.
 OTHER_ENGINES = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
@@ -111,91 +92,28 @@ class Agent:
                 task.result()  # a part that ends is a fault: let it end the agent, the supervisor starts it again
             log.info("stopping")
 
-    async def _build(self, stack: contextlib.AsyncExitStack) -> list[tuple[str, Coroutine[None, None, None]]]:
+    async def _build(self, stack: contextlib.AsyncExitStack) -> list[Work]:
         """Every part, started or with its coroutine in the answer; the stack stops them in the opposite order."""
         config, paths = self._config, self._paths
-        roots = Roots(paths.proc, paths.sys)
-        containers = Containers()
-        store = Store(
-            paths.collector_state / "store",
-            max_bytes=config.store.max_size,
-            max_age_seconds=config.store.max_age or None,
-        )
-        stack.callback(store.close)
-        oom_kills = OomKills(paths.collector_state / "oom_kills.json")
-        every = config.prometheus.all_cgroups
-        sampler = Sampler(
-            containers,
-            roots,
-            interval=config.collector.interval,
-            oom_kills=oom_kills,
-            bare_every=1 if every else 10,
-            per_cpu="percpu" in choose(config.collector.groups),
-        )
-        stack.callback(sampler.close)
-        sources = Sources(containers, config.collector.host)
-        further = config.prometheus.container_labels
-        rules = LabelRules(
-            tuple(dict.fromkeys((*DEFAULT_LABELS, *further))),
-            "all" in further,
-            config.prometheus.label_aliases,
-        )
-        board = Board()
-        lanes = make_lanes(config.collector, roots, sampler, board)
-        exposition = Exposition(
-            containers,
-            sampler,
-            rules,
-            max_series=config.prometheus.max_series,
-            version=version("taffrail"),
-            board=board,
-        )
-        exposition.all_cgroups = every
-        own = SelfMetrics()
-        groups = HostGroups(roots, config.collector.host_groups)
-        node = NodePage(groups, version("taffrail"))
-        own.register(host_metrics(groups, node))
+        core = make_core(config, paths, stack)
+        containers, store, sampler, own = core.containers, core.store, core.sampler, core.own
 
-        gelf = await self._gelf(stack, store, sources)
-        forward = await self._forward(stack, store, sources)
-        posted = await self._gelf_http(stack, store, sources)
-        inputs = {"gelf": gelf, "gelf-http": posted, "forward": forward}
-        own.register(
-            input_metrics({name: part.counters for name, part in inputs.items() if part is not None})
-        )
-        at = self._endpoints
-        addresses = [part for part in (at.gelf, at.gelf_http, at.forward) if part]
-        tails = Tails(containers, store, sources, addresses)
+        inputs = Inputs(config, store, core.sources)
+        await inputs.start(stack)
+        own.register(input_metrics(inputs.counters))
+        tails = Tails(containers, store, core.sources, inputs.addresses)
         discoveries = [EngineDiscovery(socket, containers, paths.proc) for socket in self._engines()]
-        work: list[tuple[str, Coroutine[None, None, None]]] = [
+        work: list[Work] = [
             ("sampling", sampler.run()),
             ("tails", tails.run()),
-            *((f"lane {lane.name}", lane.run()) for lane in lanes),
+            *((f"lane {lane.name}", lane.run()) for lane in core.lanes),
             *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
         ]
         if config.collector.cgroups:
-            cgroups = CgroupDiscovery(
-                containers,
-                roots,
-                lambda engine: any(each.follows(engine) for each in discoveries),
-            )
-            work.append(("discovery by cgroups", cgroups.run()))
-            own.register(cgroup_metrics(cgroups))
-        if config.elasticsearch.hosts:
-            from exporters.elasticsearch.exporter import ElasticsearchExporter  # memory most hosts can spare
-
-            exporter = ElasticsearchExporter(
-                self._elasticsearch(), store.cursor("elasticsearch"), store.identity
-            )
-            work.append(("elasticsearch", exporter.run()))
-            own.register(exporter_metrics(exporter))
-        else:
-            store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
-        if config.remote_write.url:
-            page = page_of(exposition, sampler, own, node=node)
-            work.append(("remote write", self._remote_write(page, own).run()))
-        own.register(sampling_metrics(sampler, exposition))
-        own.register(lane_metrics(lanes))
+            work.append(self._cgroups(core, discoveries))
+        work += self._exports(core)
+        own.register(sampling_metrics(sampler, core.exposition))
+        own.register(lane_metrics(core.lanes))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
@@ -204,38 +122,66 @@ class Agent:
         own.register(remainder_metrics(paths.engine_state / "undelivered", paths.state / "plugin"))
 
         app = web.Application(middlewares=self._middlewares())
-        routes(app, exposition, sampler, own, node=node)
-        Api(containers, sampler, store, config.collector.host).add_routes(app)
-        reader, recording = self._history(stack, containers, sampler, own)
-        work += recording
-        HistoryApi(reader, config.collector.host).add_routes(app)
+        work += self._pages(stack, app, core)
+        await self._serve(stack, app, inputs)
+        return work
+
+    def _cgroups(self, core: Core, discoveries: Sequence[EngineDiscovery]) -> Work:
+        """Discovery by the cgroup tree, which leaves to an engine what the engine is heard to tell."""
+        cgroups = CgroupDiscovery(
+            core.containers,
+            core.roots,
+            lambda engine: any(each.follows(engine) for each in discoveries),
+        )
+        core.own.register(cgroup_metrics(cgroups))
+        return "discovery by cgroups", cgroups.run()
+
+    def _exports(self, core: Core) -> list[Work]:
+        """Those who send elsewhere what the agent has."""
+        work: list[Work] = []
+        if self._config.elasticsearch.hosts:
+            exporter = make_elasticsearch(self._config, self._paths, core.store)
+            work.append(("elasticsearch", exporter.run()))
+            core.own.register(exporter_metrics(exporter))
+        else:
+            core.store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
+        if self._config.remote_write.url:
+            page = page_of(core.exposition, core.sampler, core.own, node=core.node)
+            work.append(("remote write", make_remote_write(self._config, self._paths, page, core.own).run()))
+        return work
+
+    def _pages(self, stack: contextlib.AsyncExitStack, app: web.Application, core: Core) -> list[Work]:
+        """Everything served over HTTP, and the work that stands behind it."""
+        containers, host = core.containers, self._config.collector.host
+        routes(app, core.exposition, core.sampler, core.own, node=core.node)
+        Api(containers, core.sampler, core.store, host).add_routes(app)
+        reader, work = self._history(stack, core)
+        HistoryApi(reader, host).add_routes(app)
         processes = ProcessesApi(
             containers,
-            roots,
-            config.collector.host,
-            keep_map=config.collector.connections,
-            files_over_tcp=bool(config.http.token_file),
+            core.roots,
+            host,
+            keep_map=self._config.collector.connections,
+            files_over_tcp=bool(self._config.http.token_file),
         )
         processes.add_routes(app)
         if processes.graph is not None:
             work.append(("connections", processes.graph.run()))
-        add_service_discovery(app, Discovery(containers, paths.proc, config.collector.host))
+        add_service_discovery(app, Discovery(containers, self._paths.proc, host))
         add_page(app)
-        await self._serve(stack, app)
         return work
 
-    def _history(
-        self, stack: contextlib.AsyncExitStack, containers: Containers, sampler: Sampler, own: SelfMetrics
-    ) -> tuple[HistoryReader, list[tuple[str, Coroutine[None, None, None]]]]:
+    def _history(self, stack: contextlib.AsyncExitStack, core: Core) -> tuple[HistoryReader, list[Work]]:
         """Who answers questions about the past, and the recorder's work where it is kept on disk."""
         host, limit = self._config.collector.host, self._config.collector.history_max_size
+        containers, sampler = core.containers, core.sampler
         if not limit:
             return HistoryReader(containers, sampler, None, host), []
         archive = Archive(self._paths.collector_state / "history", limit)
         stack.callback(archive.close)
         recorder = Recorder(sampler, archive, host)
         stack.callback(recorder.record, unfinished=True)
-        own.register(history_metrics(archive, recorder))
+        core.own.register(history_metrics(archive, recorder))
         return HistoryReader(containers, sampler, archive, host), [("history", recorder.run())]
 
     def _engines(self) -> tuple[Path, ...]:
@@ -243,126 +189,24 @@ class Agent:
             return tuple(map(Path, self._config.collector.engines))
         return (self._paths.engine_socket, *OTHER_ENGINES)
 
-    async def _gelf(
-        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
-    ) -> GelfInput | None:
-        if not self._config.inputs.gelf:
-            return None
-        receiver = GelfInput(*split_address(self._config.inputs.gelf), store, sources, tls=self._gelf_tls())
-        await receiver.start()
-        stack.push_async_callback(receiver.stop)
-        self._listening(gelf=receiver.address)
-        return receiver
-
-    async def _gelf_http(
-        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
-    ) -> GelfHttpInput | None:
-        if not self._config.inputs.gelf_http:
-            return None
-        receiver = GelfHttpInput(
-            *split_address(self._config.inputs.gelf_http), store, sources, tls=self._gelf_tls()
-        )
-        await receiver.start()
-        stack.push_async_callback(receiver.stop)
-        self._listening(gelf_http=receiver.address)
-        return receiver
-
-    def _gelf_tls(self) -> ssl.SSLContext | None:
-        return input_tls("gelf_tls", self._config.inputs.gelf_tls_cert, self._config.inputs.gelf_tls_key)
-
-    async def _forward(
-        self, stack: contextlib.AsyncExitStack, store: Store, sources: Sources
-    ) -> ForwardInput | None:
-        if not self._config.inputs.forward:
-            return None
-        receiver = ForwardInput(
-            *split_address(self._config.inputs.forward),
-            store,
-            sources,
-            security=forward_security(self._config),
-            tls=forward_tls(self._config),
-        )
-        await receiver.start()
-        stack.push_async_callback(receiver.stop)
-        self._listening(forward=receiver.address)
-        return receiver
-
     def _middlewares(self) -> list[Middleware]:
         refuse_if_open(self._config.http)
         path = self._config.http.token_file
         return [token_check(read_tokens(path, "[http] token_file"))] if path else []
 
-    async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application) -> None:
+    async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application, inputs: Inputs) -> None:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         host, port = split_address(self._config.http.address)
         site = web.TCPSite(runner, host, port, ssl_context=http_tls(self._config.http))
         await site.start()
-        self._listening(http=runner.addresses[-1][:2])
+        self._endpoints = replace(inputs.endpoints, http=address_text(*runner.addresses[-1][:2]))
         # Whoever finds the socket answering may read where everything listens.
         write_endpoints(self._paths, self._endpoints)
         self._paths.agent_socket.unlink(missing_ok=True)
         await web.UnixSite(runner, str(self._paths.agent_socket)).start()
         self._paths.agent_socket.chmod(0o660)
-
-    def _listening(self, **bound: tuple[str, int]) -> None:
-        texts = {
-            name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            for name, (host, port) in bound.items()
-        }
-        self._endpoints = Endpoints(
-            http=texts.get("http", self._endpoints.http),
-            gelf=texts.get("gelf", self._endpoints.gelf),
-            gelf_http=texts.get("gelf_http", self._endpoints.gelf_http),
-            forward=texts.get("forward", self._endpoints.forward),
-        )
-
-    def _elasticsearch(self) -> ElasticsearchConfig:
-        from exporters.elasticsearch.config import ElasticsearchConfig
-
-        given = self._config.elasticsearch
-        return ElasticsearchConfig(
-            hosts=given.hosts,
-            data_stream=given.data_stream,
-            username=given.username,
-            password=given.password,
-            api_key=given.api_key,
-            ca_certs=given.ca_certs,
-            verify_certs=given.verify_certs,
-            batch_bytes=given.batch_size,
-            state_directory=self._paths.collector_state / "elasticsearch",
-        )
-
-    def _remote_write(self, page: Callable[[], bytes], own: SelfMetrics) -> RemoteWriteExporter:
-        from exporters.remote_write.config import RemoteWriteConfig
-        from exporters.remote_write.exporter import RemoteWriteExporter
-        from exporters.remote_write.metrics import remote_write_metrics
-
-        given = self._config.remote_write
-        labels = {"job": "taffrail", "instance": self._config.collector.host}
-        try:
-            checked = RemoteWriteConfig(
-                url=given.url,
-                directory=self._paths.collector_state / "remote_write",
-                interval_seconds=given.interval,
-                username=given.username,
-                password_file=given.password_file,
-                bearer_token_file=given.bearer_token_file,
-                ca_certs=given.ca_certs,
-                client_cert=given.client_cert,
-                client_key=given.client_key,
-                verify_certs=given.verify_certs,
-                external_labels={**labels, **given.external_labels},
-                headers=given.headers,
-                queue_bytes=given.queue_size,
-                timeout_seconds=given.request_timeout,
-            )
-            exporter = RemoteWriteExporter(checked, page)
-        except ValueError as error:
-            raise CommandError(f"[remote_write] {error}") from error
-        own.register(remote_write_metrics(exporter))
-        return exporter
 
 
 def _raise_descriptor_limit() -> None:
