@@ -72,7 +72,7 @@ class CgroupDiscovery:
 
         ``below``: only what is in this cgroup. Raises OSError or ValueError where there are no cgroups.
         """
-        self.failures: dict[str, int] = {}  #: by what failed: identify
+        self.failures: dict[str, int] = {}  #: by what failed: identify, hold, tree, watch
         self.rescans = 0  #: of the whole tree, made by the clock
         self._containers = containers
         self._roots = roots or Roots()
@@ -125,6 +125,7 @@ class CgroupDiscovery:
         try:
             self._endings.start(self._loop)
             self._take(self._tree.scan(), settled=True)
+            self._forget_absent()
             self._loop.add_reader(self._tree.fileno(), self._readable)
             while True:
                 await asyncio.sleep(self._rescan_seconds)
@@ -141,6 +142,16 @@ class CgroupDiscovery:
             self._members.clear()
             self._endings.close()
             self._tree.close()
+
+    def _forget_absent(self) -> None:
+        """Let go of those whose cgroups went while nobody watched, between a failure and the next attempt."""
+        for container_id, path in tuple(self._by_id.items()):
+            if path in self._members:
+                continue
+            del self._by_id[container_id]
+            known = self._containers.get(container_id)
+            if known is not None and known.id == container_id and self._containers.offered(container_id):
+                self._containers.remove(container_id, known.engine)
 
     # --- what the kernel tells -----------------------------------------------------------------------
 
@@ -232,6 +243,9 @@ class CgroupDiscovery:
             self._identify(member, self._loop.time())
         except (OSError, ValueError) as error:
             self._failed("identify", f"cannot find out what cgroup {member.scope.path} is", error)
+        except Exception as error:  # the files of one container must not end the search for all
+            self._failed("identify", f"cannot find out what cgroup {member.scope.path} is", error)
+            logger.exception("an unforeseen fault in what the files of cgroup %s say", member.scope.path)
 
     def _identify(self, member: _Member, now: float) -> None:
         """Raises OSError, ValueError."""
@@ -280,8 +294,11 @@ class CgroupDiscovery:
             return
         try:
             member.pidfd = os.pidfd_open(pid)
-        except OSError:
+        except ProcessLookupError:
             self._schedule(member, _SETTLE_SECONDS)  # it has ended already: another one, or the end
+            return
+        except OSError as error:  # no descriptors left, a kernel before 5.3: the tree will tell of the end
+            self._failed("hold", f"the end of process {pid} will be heard of late", error)
             return
         self._loop.add_reader(member.pidfd, self._process_ended, member)
 

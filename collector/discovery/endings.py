@@ -81,6 +81,8 @@ class Endings:
                 self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
+        for watched in (self._exits, self._stores, self._watched):
+            watched.clear()  # numbers of another descriptor say nothing when it starts again
 
     def _add(self, directory: Path, watches: dict[int, Path], mask: int) -> bool:
         if directory in self._watched:
