@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from logdrivers.delivery import STATE_NAME, Delivery, read_counters
+from logdrivers.delivery import STATE_NAME, Counters, Delivery, read_counters
 from logdrivers.driver import Info, OptionError
 from logdrivers.journals.reader_cursors import DELIVERY, cursors, remove_cursor
 from logdrivers.journals.segment_reader import journal_directory
@@ -177,7 +177,7 @@ class Remainders:
                 return
             total -= _size(place)
             self.release(place.name)
-            lines = _held_at(place) or 0
+            lines = _held_at(place)
             log.error("%d lines of removed container %s are dropped: over %d bytes wait for their sinks",
                       lines, place.name[:12], self._max_bytes)  # fmt: skip
             self._dropped.write((self._dropped.values or (0,))[0] + lines)
@@ -187,7 +187,7 @@ class Remainders:
 def held_lines(directory: Path) -> int:
     """Lines of removed containers that wait in ``directory`` for their sinks."""
     places = [place for place in directory.iterdir() if place.is_dir()] if directory.is_dir() else []
-    return sum(_held_at(place) or 0 for place in places)
+    return sum(_held_at(place) for place in places)
 
 
 def dropped_lines(directory: Path) -> int:
@@ -205,33 +205,45 @@ def has_journal(directory: Path) -> bool:
 
 
 def _held(name: str, info: Info) -> int:
-    """Lines the journal holds that its sink has not taken; 0 for a driver without a sink."""
-    if (held := _held_at(info.directory)) is not None:
-        return held
-    # The delivery has never begun (the disk was full), or its file is damaged: all of it, if there is a sink.
+    """Lines the journal holds that its sink has not taken; 0 for a driver without a sink.
+
+    The journal says what was written: a delivery may never have begun (the disk was full), its file may be
+    damaged, and it has not heard of what was appended behind its back, as the line for a gap is.
+    """
+    counters = _counters_at(info.directory) or Counters()
+    return replace(counters, written=max(counters.written, _written(name, info))).held
+
+
+def _written(name: str, info: Info) -> int:
+    """Lines in the journal since the container was made, if they are for a sink."""
     try:
         driver = get(name)
         sink, reader = driver.sink(info), driver.reader(info)
+        lines = reader.end_line() if sink is not None and reader is not None else 0
     except (OptionError, OSError, ValueError) as error:
         log.error("find what %s holds for its sink: %s", info.directory, error)
         return 0
-    lines = reader.end_line() if sink is not None and reader is not None else 0
     for opened in (sink, reader):
         if opened is not None:
             opened.close()
     return lines
 
 
-def _held_at(directory: Path) -> int | None:
-    """Lines held by what a delivery noted; None if it did not, or nobody can read it."""
+def _held_at(directory: Path) -> int:
+    """Lines held by what a delivery noted; 0 if it did not, or nobody can read it."""
+    counters = _counters_at(directory)
+    return counters.held if counters else 0
+
+
+def _counters_at(directory: Path) -> Counters | None:
+    """What a delivery noted; None if it did not, or nobody can read it."""
     try:
-        counters = read_counters(directory / STATE_NAME)
+        return read_counters(directory / STATE_NAME)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         log.error("read how much %s holds for its sink: %s", directory, error)
         return None
-    return counters.held if counters else None
 
 
 def _stop_delivery(remainder: _Remainder) -> None:

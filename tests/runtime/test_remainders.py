@@ -18,6 +18,7 @@ from logdrivers.driver import Info
 from logdrivers.journal import Mark, Position
 from logdrivers.journals.reader_cursors import COLLECTOR, DELIVERY, ReaderCursor, cursors
 from logdrivers.registry import get
+from logdrivers.statefile import StateFile
 from runtime import remainders as module
 from runtime.remainders import Remainders, has_journal, held_lines
 
@@ -88,6 +89,39 @@ def test_a_delivery_that_never_began_is_begun_after_the_container(
     info = ended(tmp_path / "c", sink)
     assert has_journal(info.directory)
     assert not (info.directory / STATE_NAME).exists()
+    sink.open()
+    remainders.bury("gelf", info)
+    remainders.start()
+    until(lambda: sink.lines() == 10)
+    until(lambda: not (remainders.directory / ID).exists())
+
+
+@pytest.mark.parametrize("end", ["take", "bury"])
+def test_lines_that_no_delivery_heard_of_are_delivered_too(
+    tmp_path: Path, sink: Sink, remainders: Remainders, end: str
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    sink.open()
+    first = Remainders(tmp_path / "first")
+    first.start()
+    first.take("gelf", info)
+    until(lambda: sink.lines() == 10)
+    first.close()
+    journal = get("gelf").journal(info)  # as the line for a gap is, or those of a shim that was killed
+    journal.append(Block(b"gap\n", Encoding.LINES, Stream.STDERR, 1, 1, 1), Mark(50, 0))
+    journal.close()
+    sink.open()
+    getattr(remainders, end)("gelf", info)
+    until(lambda: sink.lines() == 11)
+
+
+def test_a_state_file_of_the_version_before_keeps_nobody_from_removing_the_container(
+    tmp_path: Path, sink: Sink, remainders: Remainders
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    before = StateFile(info.directory / STATE_NAME, "5QB119s" + "24sQ" * 8)
+    before.write(0, 0, 0, 10, 0, False, b"refused", *[b"", 0] * 8)
+    before.close()
     sink.open()
     remainders.bury("gelf", info)
     remainders.start()
