@@ -134,7 +134,7 @@ class Pump:
         """How long to wait after a round; arms the pipes when it may be for ever."""
         seconds = self._wait_seconds(moved)
         due = self._copier.due
-        if due is None:
+        if due is None or self._retry_at:  # what is due needs the disk that has no room
             return seconds
         until_due = max(0.0, due - time.monotonic())
         return until_due if seconds is None else min(seconds, until_due)
@@ -174,21 +174,14 @@ class Pump:
 
     def round(self) -> int:
         """One pass over the streams; returns how many bytes left the pipes."""
-        if self._retry_at > time.monotonic() or self.paused():
+        if self._retry_at > time.monotonic():
             return 0
         try:
             if self._retry_at:
                 self._copier.reopen()
                 self._catch_up()
                 self._retry_at = 0.0
-            if self._tty is not None and self._running:
-                self._splice_tty()
-                self._armed.clear()  # what came out of it is in a pipe now
-            self._throttled = False
-            moved = 0
-            for stream, fd in self._fds.items():
-                if fd not in self._armed:
-                    moved += self._stream_round(stream, fd)
+            moved = 0 if self.paused() else self._read_streams()
             due = self._copier.due
             if due is not None and due <= time.monotonic():
                 self._copier.pump_due(time.time_ns())
@@ -200,6 +193,17 @@ class Pump:
             with contextlib.suppress(OSError):
                 self._copier.release()  # what is in the journal need not fill the disk of the spools
             return 0
+
+    def _read_streams(self) -> int:
+        if self._tty is not None and self._running:
+            self._splice_tty()
+            self._armed.clear()  # what came out of it is in a pipe now
+        self._throttled = False
+        moved = 0
+        for stream, fd in self._fds.items():
+            if fd not in self._armed:
+                moved += self._stream_round(stream, fd)
+        return moved
 
     def flush(self) -> None:
         """Append what is left, unfinished lines too: no more will come.
