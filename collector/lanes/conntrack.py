@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from collector.lanes.board import Reading
 from collector.lanes.inside import Dump, inside, read_file
+from collector.netlink_wire import attributes
 from collector.roots import Roots
 from collector.target import Target
 
@@ -26,7 +27,6 @@ _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 _GET_STATS_CPU, _GET_STATS = _SUBSYSTEM | 4, _SUBSYSTEM | 5
 _ENTRIES, _MAX = 1, 2  # CTA_STATS_GLOBAL_*
 _INSERT_FAILED, _DROP, _EARLY_DROP = 9, 10, 11  # CTA_STATS_*
-_ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct(">I")
 
 _ENTRIES_NAME = "container_nf_conntrack_entries"
@@ -93,10 +93,10 @@ class ConntrackGroup:
         sums = dict.fromkeys(_STAT, 0)
 
         def take(data: memoryview, start: int, end: int) -> None:
-            whole.update(_attributes(data, start + 4, end))
+            whole.update(_numbers(data, start + 4, end))
 
         def add(data: memoryview, start: int, end: int) -> None:
-            for kind, value in _attributes(data, start + 4, end):
+            for kind, value in _numbers(data, start + 4, end):
                 if kind in sums:
                     sums[kind] += value
 
@@ -113,14 +113,8 @@ def _readings(entries: int, maximum: int | None, sums: dict[int, int]) -> list[R
     return readings + [Reading(_STAT[number], (), value) for number, value in sorted(sums.items())]
 
 
-def _attributes(data: memoryview, offset: int, end: int) -> list[tuple[int, int]]:
+def _numbers(data: memoryview, offset: int, end: int) -> list[tuple[int, int]]:
     """The attributes that are numbers, behind the four bytes of nfgenmsg."""
-    found = []
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < 4:
-            break
-        if length == 8:
-            found.append((kind & 0x3FFF, _NUMBER.unpack_from(data, offset + 4)[0]))
-        offset += (length + 3) & ~3
-    return found
+    return [
+        (kind, _NUMBER.unpack(value)[0]) for kind, value in attributes(data, offset, end) if len(value) == 4
+    ]

@@ -7,24 +7,16 @@ alive. The thread is back in the agent's own namespace afterwards, whatever happ
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
+from collector.namespaces import enter
+from collector.netlink_wire import DONE, DUMP, REQUEST, messages, open_socket, request
 from collector.target import Target
 
 __all__ = ["Dump", "Take", "inside", "read_file"]
 
-_CLONE_NEWNET = 0x40000000
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_DONE, _ERROR = 3, 2
-_REQUEST, _DUMP = 0x1, 0x300
-_TIMEOUT = 5.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 _home = threading.local()
 
 #: What takes one datagram: the buffer, where a message's body starts, where it ends.
@@ -38,22 +30,16 @@ def inside(target: Target) -> Iterator[None]:
         _home.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = target.open_proc("ns/net")
     try:
-        _enter(there)
+        enter(there)
     finally:
         os.close(there)
     try:
         yield
     finally:
         try:
-            _enter(_home.fd)
+            enter(_home.fd)
         except OSError as error:  # to go on here would count one container's sockets for all
             raise RuntimeError(f"cannot return to the own network namespace: {error}") from error
-
-
-def _enter(fd: int) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"cannot enter the network namespace: {os.strerror(number)}")
 
 
 def read_file(target: Target, name: str) -> bytes:
@@ -81,30 +67,15 @@ class Dump:
 
         A request that is no dump is answered by one message.
         """
-        flags = _REQUEST | (_DUMP if dump else 0)
-        request = _HEADER.pack(_HEADER.size + len(payload), kind, flags, 1, 0) + payload
         view = memoryview(self._buffer)
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol) as asked:
-            asked.settimeout(_TIMEOUT)
-            asked.send(request)
-            while not _parse(view[: asked.recv_into(self._buffer)], take) and dump:
-                pass
-
-
-def _parse(data: memoryview, take: Take) -> bool:
-    """Hand on the messages of a datagram; true when the dump is at its end."""
-    offset, end = 0, len(data)
-    while offset + _HEADER.size <= end:
-        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-        if kind == _DONE:
-            return True
-        if kind == _ERROR:
-            number = -struct.unpack_from("=i", data, offset + 16)[0]
-            raise OSError(number, f"netlink: {os.strerror(number)}")
-        if length < _HEADER.size or offset + length > end:
-            raise ValueError(
-                f"netlink message of {length} bytes at {offset}: expected at most {end - offset}"
-            )
-        take(data, offset + 16, offset + length)
-        offset += (length + 3) & ~3
-    return False
+        with open_socket(self._protocol) as asked:
+            asked.send(request(kind, payload, REQUEST | (DUMP if dump else 0)))
+            more = True
+            while more:
+                more = dump
+                data = view[: asked.recv_into(self._buffer)]
+                for answer, start, end in messages(data):
+                    if answer == DONE:
+                        more = False
+                        break
+                    take(data, start + 16, end)

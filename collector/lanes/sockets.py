@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from collector.lanes.board import Reading
 from collector.lanes.inside import Dump, Take, inside, read_file
+from collector.netlink_wire import attribute
 from collector.target import Target
 
 __all__ = [
@@ -56,7 +57,6 @@ _SKMEMINFO, _DROPS = 7, 8
 _QUEUES = struct.Struct("=II")
 _QUEUES_AT = 56  # inet_diag_msg: 4 bytes, inet_diag_sockid 48, expires 4, then rqueue and wqueue
 _MESSAGE = 72
-_ATTRIBUTE = struct.Struct("=HH")
 #: A kernel without inet_diag, tcp_diag or udp_diag, and no module of it to be loaded.
 _NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
 _TCP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/tcp", socket.AF_INET6: "net/tcp6"}
@@ -255,15 +255,11 @@ def parse_udp_table(data: bytes) -> tuple[int, int, int, int]:
 
 def _drops(data: memoryview, offset: int, end: int) -> int:
     """Datagrams dropped for want of room, from the socket's memory information."""
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if kind == _SKMEMINFO and length >= 4 + 4 * (_DROPS + 1):
-            dropped: int = struct.unpack_from("=I", data, offset + 4 + 4 * _DROPS)[0]
-            return dropped
-        if length < 4:
-            break
-        offset += (length + 3) & ~3
-    return 0
+    found = attribute(data, offset, end, _SKMEMINFO)
+    if found is None or len(found) < 4 * (_DROPS + 1):
+        return 0
+    dropped: int = struct.unpack_from("=I", found, 4 * _DROPS)[0]
+    return dropped
 
 
 def _fuller(queue: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.processes.sock_diag import attribute, dump, messages, text_address
+from collector.netlink_wire import DONE, attribute, messages
+from collector.processes.sock_diag import dump, text_address
 
 __all__ = ["Flow", "Nat", "parse_file", "parse_flows", "read_flows"]
 
@@ -25,7 +26,6 @@ _LINE = re.compile(rb"^ipv[46] +\d+ (tcp|udp) .*?" + _TUPLE + rb".*? " + _TUPLE,
 
 _NETFILTER = 12
 _IPCTNL_MSG_CT_GET = 1 << 8 | 1
-_DONE = 3
 
 
 class Flow(NamedTuple):
@@ -131,7 +131,7 @@ def _compressed(address: bytes) -> str:
 def parse_flows(data: bytes, into: list[Flow]) -> bool:
     """Take one datagram of a conntrack dump; true when it was the last. Raises OSError on an error."""
     for kind, offset, end in messages(data):
-        if kind == _DONE:
+        if kind == DONE:
             return True
         body = data[offset + 20 : end]
         original, reply = (_ends(attribute(body, 0, len(body), number)) for number in (1, 2))

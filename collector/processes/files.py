@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.namespaces import in_namespace
 from collector.processes.procfs import parse_stat
 from collector.processes.sock_diag import (
     InetSocket,
     UnixSocket,
-    in_namespace,
     inet_sockets,
     unix_sockets,
 )

@@ -1,21 +1,21 @@
 """Sockets of a network namespace by the kernel's own list: sock_diag(7), with tcp_info's byte counts.
 
-A namespace is entered by a thread that ends there, for the length of one reading: a socket kept in it would
-keep a dead container's namespace alive. Whose sockets they are is worked out in ``connections.py``.
+They are those of the calling thread's namespace (``namespaces.py`` enters one for the length of a reading).
+Whose sockets they are is worked out in ``connections.py``.
 Formats: linux/inet_diag.h, linux/unix_diag.h, linux/tcp.h, linux/rtnetlink.h.
 """
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
-import os
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from collector.netlink_wire import DONE, attribute, messages, open_socket
+from collector.netlink_wire import request as message
 
 __all__ = [
     "LISTEN",
@@ -24,11 +24,8 @@ __all__ = [
     "InetSocket",
     "UnixSocket",
     "addresses",
-    "attribute",
     "dump",
-    "in_namespace",
     "inet_sockets",
-    "messages",
     "parse_inet",
     "parse_unix",
     "tcp_sockets",
@@ -55,17 +52,12 @@ STATES = (
 TIME_WAIT, LISTEN = "TIME_WAIT", "LISTEN"
 
 _SOCK_DIAG = 4
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _INET = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # inet_diag_msg
 _ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg
-_DONE, _ERROR = 3, 2
-_REQUEST, _DUMP = 0x1, 0x300
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _RTM_NEWADDR, _RTM_GETADDR = 18, 20, 20, 22
 _DIAG_INFO = 2
 _BYTES_ACKED = 120  # offset in tcp_info of bytes_acked and, behind it, bytes_received
 _BYTES_SENT = 200  # and of bytes_sent and bytes_retrans
-_CLONE_NEWNET = 0x40000000
-_TIMEOUT = 5.0
 _TCP, _UDP = 6, 17
 _ALL_STATES = 0xFFFFFFFF
 
@@ -97,35 +89,6 @@ class UnixSocket(NamedTuple):
     state: str
     path: str  #: "" for an unnamed one, ``@…`` for an abstract one
     peer_inode: int
-
-
-def in_namespace(directory: int, read: Callable[[], _T]) -> _T:
-    """Call ``read`` inside the network namespace of the process behind a descriptor of its ``/proc/PID``.
-
-    Raises OSError when the process is gone, we may not enter, or ``read`` raised it.
-    """
-    results: list[_T] = []
-    failed: list[Exception] = []
-
-    def enter() -> None:
-        try:
-            fd = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, f"setns: {os.strerror(number)}")
-            finally:
-                os.close(fd)
-            results.append(read())
-        except (OSError, ValueError) as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=enter, name="namespace")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return results[0]
 
 
 def tcp_sockets() -> list[InetSocket]:
@@ -164,7 +127,7 @@ def addresses() -> list[str]:
 def parse_inet(data: bytes, protocol: str, into: list[InetSocket]) -> bool:
     """Take one datagram of a dump; true when it was the last. Raises OSError on an error."""
     for kind, offset, end in messages(data):
-        if kind == _DONE:
+        if kind == DONE:
             return True
         body = offset + 16
         fields = _INET.unpack_from(data, body)
@@ -200,7 +163,7 @@ def parse_unix(data: bytes, into: list[UnixSocket]) -> bool:
     """Take one datagram of a dump; true when it was the last. Raises OSError on an error."""
     kinds = {1: "stream", 2: "dgram", 5: "seqpacket"}
     for kind, offset, end in messages(data):
-        if kind == _DONE:
+        if kind == DONE:
             return True
         _family, sort, state, _pad, inode = struct.unpack_from("=BBBBI", data, offset + 16)
         name = attribute(data, offset + 32, end, 0) or b""
@@ -222,9 +185,8 @@ def dump(
 ) -> list[_T]:
     """One netlink dump, taken apart by ``take``. Raises OSError."""
     found: list[_T] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as opened:
-        opened.settimeout(_TIMEOUT)
-        opened.send(_HEADER.pack(16 + len(request), kind, _REQUEST | _DUMP, 1, 0) + request)
+    with open_socket(protocol) as opened:
+        opened.send(message(kind, request))
         while not take(opened.recv(1 << 18), found):
             pass
     return found
@@ -232,7 +194,7 @@ def dump(
 
 def _parse_addresses(data: bytes, into: list[str]) -> bool:
     for kind, offset, end in messages(data):
-        if kind == _DONE:
+        if kind == DONE:
             return True
         if kind == _RTM_NEWADDR:
             family = _ADDRESS.unpack_from(data, offset + 16)[0]
@@ -243,32 +205,6 @@ def _parse_addresses(data: bytes, into: list[str]) -> bool:
                 if not ipaddress.ip_address(text).is_loopback:
                     into.append(text)
     return False
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Type, start and end of each message. Raises OSError for the kernel's error message."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size:
-            raise OSError(f"netlink: a message of {length} bytes, expected at least {_HEADER.size}")
-        if kind == _ERROR:
-            number = -struct.unpack_from("=i", data, offset + 16)[0]
-            raise OSError(number, f"netlink: {os.strerror(number)}")
-        yield kind, offset, min(offset + length, len(data))
-        offset += (length + 3) & ~3
-
-
-def attribute(data: bytes, offset: int, end: int, wanted: int) -> bytes | None:
-    """The first attribute of that type between two offsets (``struct nlattr``)."""
-    while offset + 4 <= end:
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return None
-        if kind & 0x3FFF == wanted:
-            return data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return None
 
 
 def text_address(family: int, data: bytes) -> str:

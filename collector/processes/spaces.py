@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
-from collector.processes.sock_diag import InetSocket, addresses, in_namespace, inet_sockets
+from collector.namespaces import in_namespace
+from collector.processes.sock_diag import InetSocket, addresses, inet_sockets
 
 __all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback", "parse_sockstat"]
 
