@@ -21,6 +21,7 @@ from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.journals.segment_reader import journal_directory, segment_numbers
 from logdrivers.options import check_known
 from logdrivers.sinks.datagrams import send_waiting
+from logdrivers.sinks.dial import break_off
 
 __all__ = ["JOURNALD_SOCKET", "JournaldDriver", "JournaldSink"]
 
@@ -125,7 +126,8 @@ class JournaldSink:
         return self._sock
 
     def close(self) -> None:
-        """Give up the socket at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        """Give up the socket at once, also under a thread that waits for it."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            break_off(sock)
+            sock.close()

@@ -6,6 +6,8 @@ and then. What is sent, and what an answer means, is the sink's business.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import select
 import socket
@@ -18,7 +20,7 @@ from typing import Any
 
 from logdrivers.driver import SinkDown
 
-__all__ = ["Dialer", "Resolver", "dial_unix", "peer_closed", "readable", "writable", "write"]
+__all__ = ["Dialer", "Resolver", "break_off", "dial_unix", "peer_closed", "readable", "writable", "write"]
 
 _PIECE = 256 << 10
 
@@ -134,6 +136,12 @@ def dial_unix(path: str, timeout_seconds: float) -> socket.socket:
     return sock
 
 
+def break_off(sock: socket.socket) -> None:
+    """End both directions, so that a thread that waits for the socket learns it: from ``close`` it does not."""
+    with contextlib.suppress(OSError):  # not connected any more
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
 def peer_closed(sock: socket.socket) -> bool:
     """Whether the peer has closed its side or reset the connection. Never blocks; takes no data."""
     return bool(_events(sock) & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
@@ -150,6 +158,7 @@ def writable(sock: socket.socket, seconds: float) -> bool:
 
 
 def _events(sock: socket.socket, wanted: int = select.POLLRDHUP, seconds: float = 0.0) -> int:
+    _check_open(sock)
     poll = select.poll()  # select itself refuses descriptors above 1023, which an engine may well have
     poll.register(sock, wanted)
     return next((events for _, events in poll.poll(seconds * 1000)), 0)
@@ -189,4 +198,10 @@ def _await_delivery(sock: socket.socket, timeout_seconds: float) -> None:
 
 def _unsent_bytes(sock: socket.socket) -> int:
     """Bytes the peer has not acknowledged (``SIOCOUTQ``, which is ``TIOCOUTQ``)."""
+    _check_open(sock)
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+
+def _check_open(sock: socket.socket) -> None:
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "the connection was given up meanwhile")

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from logdrivers.block import Block
 from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
-from logdrivers.sinks.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.sinks.dial import Dialer, break_off, dial_unix, peer_closed, write
 from logdrivers.sinks.tls import Tls, secure, take_in
 
 __all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
@@ -77,12 +77,13 @@ class StreamSink:
             raise
 
     def close(self) -> None:
-        """Give up the connection at once."""
-        if self._sock is not None:
-            if isinstance(self._sock, ssl.SSLSocket):
-                take_in(self._sock)  # session tickets, at least
-            self._sock.close()
-            self._sock = None
+        """Give up the connection at once, also under a thread that waits for it."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            break_off(sock)
+            if isinstance(sock, ssl.SSLSocket):
+                take_in(sock)  # session tickets, at least
+            sock.close()
 
 
 class FrameEncoder(Protocol):

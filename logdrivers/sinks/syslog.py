@@ -13,7 +13,7 @@ from logdrivers.block import Block
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
 from logdrivers.sinks.datagrams import Pace
-from logdrivers.sinks.dial import Dialer, peer_closed, write
+from logdrivers.sinks.dial import Dialer, break_off, peer_closed, write
 from logdrivers.sinks.stream_sink import FrameSink
 from logdrivers.sinks.syslog_address import SyslogAddress
 from logdrivers.sinks.tls import Tls
@@ -108,7 +108,8 @@ class SyslogDatagramSink:
                 yield kind, path
 
     def close(self) -> None:
-        """Give up the socket at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        """Give up the socket at once, also under a thread that waits for it."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            break_off(sock)
+            sock.close()
