@@ -51,7 +51,7 @@ class Recorder:
             await asyncio.sleep((self._step_ns - time.time_ns() % self._step_ns) / 1e9 + _GRACE)
             try:
                 await asyncio.to_thread(self.record)
-            except (OSError, ValueError):  # the rings keep what was not recorded for ten minutes
+            except Exception:  # the rings keep what was not recorded for ten minutes
                 self.failures += 1
                 log.exception("cannot record a step of history")
 

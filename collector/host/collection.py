@@ -81,7 +81,7 @@ class HostGroups:
             readings = reader()
         except Absent:
             success = False
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, LookupError) as error:
             success = False
             seen = self.failures.get(name, 0)
             self.failures[name] = seen + 1

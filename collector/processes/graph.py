@@ -166,7 +166,7 @@ class ConnectionGraph:
             try:
                 spent = await asyncio.to_thread(self.look)
                 self._wait = max(self._interval, spent / self._share)
-            except (OSError, ValueError):
+            except Exception:  # a map that has a gap is no reason to end the agent
                 log.exception("looking for connections failed")
             await asyncio.sleep(self._wait)
 

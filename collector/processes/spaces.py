@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,11 +50,12 @@ class Space:
 
 
 class Spaces:
-    """Finds the namespaces of the running containers and of the host."""
+    """Finds the namespaces of the running containers and of the host. Safe to use from any thread."""
 
     def __init__(self, containers: Containers, proc: Path) -> None:
         self._containers = containers
         self._proc = proc
+        self._lock = threading.Lock()  # several people may ask at once
         self._known: dict[int, tuple[float, tuple[str, ...]]] = {}  # addresses by inode, with their time
 
     def all(self) -> list[Space]:
@@ -73,9 +75,10 @@ class Spaces:
                 space.containers.append(container)
             else:
                 space.containers.insert(0, container)
-        for space in spaces.values():
-            space.addresses = self._addresses(space)
-        self._known = {inode: known for inode, known in self._known.items() if inode in spaces}
+        with self._lock:
+            for space in spaces.values():
+                space.addresses = self._addresses(space)
+            self._known = {inode: known for inode, known in self._known.items() if inode in spaces}
         return list(spaces.values())
 
     def inside(self, space: Space, read: Callable[[], _T]) -> _T:

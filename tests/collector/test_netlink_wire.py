@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -44,10 +45,10 @@ def test_what_fails_in_a_namespace_is_raised_to_who_asked() -> None:
 
     directory = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(struct.error, match="short"):
             in_namespace(directory, fail)
         assert in_namespace(directory, lambda: 7) == 7
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
     finally:
         os.close(directory)
