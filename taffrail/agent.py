@@ -10,7 +10,7 @@ import contextlib
 import logging
 import resource
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,8 @@ __all__ = ["Agent"]
 log = logging.getLogger(__name__)
 
 #: A part that runs: its name and its coroutine.
-Work = tuple[str, Coroutine[None, None, None]]
+#: A part's name, and what it does until it is cancelled; begun once every part is built.
+Work = tuple[str, Callable[[], Coroutine[None, None, None]]]
 
 #: Engine sockets followed when the configuration names none, beside our own.
 OTHER_ENGINES = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
@@ -82,7 +83,7 @@ class Agent:
         self._paths.collector_state.mkdir(parents=True, exist_ok=True)
         async with contextlib.AsyncExitStack() as stack:
             tasks = await self._build(stack)
-            running = [asyncio.create_task(_named(name, work)) for name, work in tasks]
+            running = [asyncio.create_task(_named(name, work())) for name, work in tasks]
             stack.push_async_callback(_cancel, running)
             url = f"http{'s' if self._config.http.tls_cert else ''}://{self._endpoints.http}/"
             log.info("the agent is ready on %s and %s", self._paths.agent_socket, url)
@@ -93,7 +94,7 @@ class Agent:
             log.info("stopping")
 
     async def _build(self, stack: contextlib.AsyncExitStack) -> list[Work]:
-        """Every part, started or with its coroutine in the answer; the stack stops them in the opposite order."""
+        """Every part, started or with what it does in the answer; the stack stops them in the opposite order."""
         config, paths = self._config, self._paths
         core = make_core(config, paths, stack)
         containers, store, sampler, own = core.containers, core.store, core.sampler, core.own
@@ -104,10 +105,10 @@ class Agent:
         tails = Tails(containers, store, core.sources, inputs.addresses)
         discoveries = [EngineDiscovery(socket, containers, paths.proc) for socket in self._engines()]
         work: list[Work] = [
-            ("sampling", sampler.run()),
-            ("tails", tails.run()),
-            *((f"lane {lane.name}", lane.run()) for lane in core.lanes),
-            *((f"discovery on {discovery.socket}", discovery.run()) for discovery in discoveries),
+            ("sampling", sampler.run),
+            ("tails", tails.run),
+            *((f"lane {lane.name}", lane.run) for lane in core.lanes),
+            *((f"discovery on {discovery.socket}", discovery.run) for discovery in discoveries),
         ]
         if config.collector.cgroups:
             work.append(self._cgroups(core, discoveries))
@@ -134,20 +135,20 @@ class Agent:
             lambda engine: any(each.follows(engine) for each in discoveries),
         )
         core.own.register(cgroup_metrics(cgroups))
-        return "discovery by cgroups", cgroups.run()
+        return "discovery by cgroups", cgroups.run
 
     def _exports(self, core: Core) -> list[Work]:
         """Those who send elsewhere what the agent has."""
         work: list[Work] = []
         if self._config.elasticsearch.hosts:
             exporter = make_elasticsearch(self._config, self._paths, core.store)
-            work.append(("elasticsearch", exporter.run()))
+            work.append(("elasticsearch", exporter.run))
             core.own.register(exporter_metrics(exporter))
         else:
             core.store.drop_cursor("elasticsearch")  # retention is not to wait for an exporter that is gone
         if self._config.remote_write.url:
             page = page_of(core.exposition, core.sampler, core.own, node=core.node)
-            work.append(("remote write", make_remote_write(self._config, self._paths, page, core.own).run()))
+            work.append(("remote write", make_remote_write(self._config, self._paths, page, core.own).run))
         return work
 
     def _pages(self, stack: contextlib.AsyncExitStack, app: web.Application, core: Core) -> list[Work]:
@@ -166,7 +167,7 @@ class Agent:
         )
         processes.add_routes(app)
         if processes.graph is not None:
-            work.append(("connections", processes.graph.run()))
+            work.append(("connections", processes.graph.run))
         add_service_discovery(app, Discovery(containers, self._paths.proc, host))
         add_page(app)
         return work
@@ -182,7 +183,7 @@ class Agent:
         recorder = Recorder(sampler, archive, host)
         stack.callback(recorder.record, unfinished=True)
         core.own.register(history_metrics(archive, recorder))
-        return HistoryReader(containers, sampler, archive, host), [("history", recorder.run())]
+        return HistoryReader(containers, sampler, archive, host), [("history", recorder.run)]
 
     def _engines(self) -> tuple[Path, ...]:
         if self._config.collector.engines:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 
 from taffrail.config import Config
+from taffrail.errors import CommandError
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Run until SIGINT or SIGTERM."""
+    """Run until SIGINT or SIGTERM. Raises CommandError for what cannot be opened, bound or read."""
     import asyncio
 
     _keep_one_heap()
@@ -25,7 +26,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from taffrail.logs import setup_logging
 
     setup_logging(config.log)
-    asyncio.run(Agent(config).run())
+    try:
+        asyncio.run(Agent(config).run())
+    except OSError as error:
+        raise CommandError(f"the agent cannot go on: {error}") from error
     return 0
 
 
