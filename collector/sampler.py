@@ -36,6 +36,9 @@ __all__ = ["HOST", "Sampler", "read_container"]
 
 logger = logging.getLogger(__name__)
 
+#: After a dump of all interfaces' counters failed, so many passes go by until the next is tried.
+_LINKS_PASSES = 60
+
 #: The host's own "container": its root cgroup, all its interfaces and disks. cAdvisor's id for it.
 HOST = "/"
 
@@ -88,7 +91,8 @@ class Sampler:
         self._host = _HostTarget(
             self._layout, self.roots, History(history_points), self.machine.memory.total_bytes
         )
-        self._links = LinkCounters() if self.roots.proc == Path("/proc") else None
+        self._links: LinkCounters | None = None
+        self._links_from = 0  # not before this pass: dumping them failed not long ago
         self._pass = threading.Lock()
         self._opening = threading.RLock()
         self._online = self.machine.topology.cores
@@ -217,14 +221,18 @@ class Sampler:
 
     def _read_links(self) -> dict[int, Counters] | None:
         """Counters of all the host's interfaces at once, where that helps a container; else None."""
-        if self._links is None or not any(target.counts_network for target in self._targets.values()):
+        if self.roots.proc != Path("/proc") or self.passes < self._links_from:
+            return None
+        if not any(target.counts_network for target in self._targets.values()):
             return None
         try:
+            self._links = self._links or LinkCounters()
             return self._links.read()
         except OSError as error:
             logger.warning("cannot dump interface counters, will read every container's own: %s", error)
-            self._links.close()
-            self._links = None
+            if self._links is not None:
+                self._links.close()
+            self._links, self._links_from = None, self.passes + _LINKS_PASSES
             return None
 
     # --- starts and ends -----------------------------------------------------------------------------

@@ -124,8 +124,10 @@ class EngineDiscovery:
         self.failures["connect"] = self.failures.get("connect", 0) + 1
         if not self._down_told:
             self._down_told = True
-            level = logging.INFO if self.absent else logging.WARNING
-            logger.log(level, "cannot follow the engine at %s, will go on trying: %s", self.socket, reason)
+            if self.absent:
+                logger.info("no engine at %s yet: it will be followed when there is one", self.socket)
+            else:
+                logger.warning("cannot follow the engine at %s, will go on trying: %s", self.socket, reason)
 
     async def _follow(self) -> None:
         """One connection: events first, so that nothing falls between them and the list."""

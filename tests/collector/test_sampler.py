@@ -15,6 +15,7 @@ import pytest
 
 from collector.container import Container
 from collector.discovery.registry import Containers
+from collector.netlink import Counters, LinkCounters
 from collector.roots import Roots
 from collector.sampler import HOST, Sampler, read_container
 
@@ -329,3 +330,27 @@ def test_recorded_hosts(recorded: Callable[[str], Roots], name: str) -> None:
     assert host.cpu is not None
     assert host.cpu.usage_seconds > 24_000
     assert Path(sampler.roots.proc).name == "proc"
+
+
+def test_a_dump_of_interfaces_that_failed_is_tried_again(
+    make_cgroup: Any, containers: Containers, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumps: list[bool] = []
+    real = LinkCounters.read
+
+    def read(links: LinkCounters) -> dict[int, Counters]:
+        dumps.append(bool(dumps))
+        if len(dumps) == 1:
+            raise TimeoutError("the kernel did not answer")
+        return real(links)
+
+    monkeypatch.setattr(LinkCounters, "read", read)
+    made = make_cgroup()
+    containers.update(container(made, started(made, "", "unshare", "-n")))
+    for _ in range(70):
+        sampler.sample_all()
+    assert dumps[:2] == [False, True]
+    assert len(dumps) < 15
+    sample = sampler.latest(made.id)
+    assert sample is not None
+    assert sample.errors == ()
