@@ -6,8 +6,9 @@ do is ``splitting.py``, ``multiline.py`` and ``rate_limit.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from logdrivers.block import MAX_LINE
 from logdrivers.driver import OptionError
@@ -18,6 +19,8 @@ __all__ = ["LABEL_PREFIX", "Multiline", "RateLimit", "SourceOptions", "parse_sou
 
 #: A label of this name and an option behind it sets the option, unless the container's log options do.
 LABEL_PREFIX = "taffrail.logs."
+
+_N = TypeVar("_N", int, float)
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _SMALLEST_BURST = 64 * _KIB
@@ -118,7 +121,8 @@ def _multiline(given: _Given) -> Multiline | None:
             rule = start_rule(pattern)
         except ValueError as error:
             raise OptionError(f"{name}: {error}") from None
-    timeout, lines = _timeout(given), _lines(given)
+    timeout = _within(given, "multiline-timeout", 1.0, parse_duration, 0.01, 60.0, "10ms to 1m")
+    lines = _within(given, "multiline-max-lines", 500, parse_int, 2, 10_000, "2 to 10000")
     size = _size(given, "multiline-max-size", _MIB, _KIB, _MIB)
     if rule is None:
         for option in ("multiline-timeout", "multiline-max-lines", "multiline-max-size"):
@@ -128,30 +132,20 @@ def _multiline(given: _Given) -> Multiline | None:
     return Multiline(rule, timeout, lines, size)
 
 
-def _timeout(given: _Given) -> float:
-    if "multiline-timeout" not in given:
-        return 1.0
-    name, text = given["multiline-timeout"]
+def _within(
+    given: _Given, option: str, default: _N, parse: Callable[[str], _N], least: _N, most: _N, expected: str
+) -> _N:
+    """A number between two others. Raises OptionError naming the option, its value and what is expected."""
+    if option not in given:
+        return default
+    name, text = given[option]
     try:
-        seconds = parse_duration(text)
+        value = parse(text)
     except OptionError as error:
-        raise OptionError(f"{name}: {error}, expected 10ms to 1m") from None
-    if not 0.01 <= seconds <= 60:
-        raise OptionError(f"{name} is {text}, expected 10ms to 1m")
-    return seconds
-
-
-def _lines(given: _Given) -> int:
-    if "multiline-max-lines" not in given:
-        return 500
-    name, text = given["multiline-max-lines"]
-    try:
-        lines = parse_int(text)
-    except OptionError as error:
-        raise OptionError(f"{name}: {error}, expected 2 to 10000") from None
-    if not 2 <= lines <= 10_000:
-        raise OptionError(f"{name} is {text}, expected 2 to 10000")
-    return lines
+        raise OptionError(f"{name}: {error}, expected {expected}") from None
+    if not least <= value <= most:
+        raise OptionError(f"{name} is {text}, expected {expected}")
+    return value
 
 
 def _rate(given: _Given) -> RateLimit | None:
