@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -47,3 +51,17 @@ def golden(request: pytest.FixtureRequest):
         assert data.decode() == path.read_bytes().decode(), f"{name}: --update-golden rewrites it"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def localhost_certificate() -> Iterator[Path]:
+    """A directory with ``cert`` and ``key`` in PEM for the name localhost, their own authority."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", directory / "key", "-out", directory / "cert"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    yield directory
+    shutil.rmtree(directory)

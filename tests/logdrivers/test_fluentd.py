@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import tempfile
 import threading
 import time
@@ -118,27 +117,14 @@ def test_over_a_unix_socket() -> None:
         shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", directory / "key", "-out", directory / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    yield directory
-    shutil.rmtree(directory)
-
-
 @pytest.mark.parametrize("trusted", [True, False])
 def test_over_tls_to_a_server_whose_certificate_is_checked(
-    tcp: socket.socket, certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+    tcp: socket.socket, localhost_certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert", certificate / "key")
+    context.load_cert_chain(localhost_certificate / "cert", localhost_certificate / "key")
     if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(localhost_certificate / "cert"))
     got: list[object] = []
 
     def serve() -> None:

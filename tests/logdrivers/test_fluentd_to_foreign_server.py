@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,24 +154,13 @@ def test_over_a_unix_socket_with_a_key(fluent_logger: Any) -> None:
         shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", directory / "key", "-out", directory / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    yield directory
-    shutil.rmtree(directory)
-
-
 @pytest.mark.parametrize("ack", ["false", "true"])
 @pytest.mark.parametrize("security", ["open", "user"])
 @pytest.mark.parametrize("mutual", [False, True])
-def test_over_tls(fluent_logger: Any, certificate: Path, security: str, ack: str, mutual: bool) -> None:
-    cert, key = certificate / "cert", certificate / "key"
+def test_over_tls(
+    fluent_logger: Any, localhost_certificate: Path, security: str, ack: str, mutual: bool
+) -> None:
+    cert, key = localhost_certificate / "cert", localhost_certificate / "key"
     tls: dict[str, Any] = {"cert": cert.read_text(), "key": key.read_text()}
     options = {**OPTIONS[security], "request_ack": ack, "tls_ca_cert": str(cert)}
     if mutual:
@@ -200,12 +187,12 @@ def test_over_tls(fluent_logger: Any, certificate: Path, security: str, ack: str
 
 
 def test_a_server_that_wants_our_certificate_and_gets_none_is_down(
-    fluent_logger: Any, certificate: Path
+    fluent_logger: Any, localhost_certificate: Path
 ) -> None:
-    cert = (certificate / "cert").read_text()
-    tls = {"cert": cert, "ca": cert, "key": (certificate / "key").read_text(), "requestCert": True}
+    cert = (localhost_certificate / "cert").read_text()
+    tls = {"cert": cert, "ca": cert, "key": (localhost_certificate / "key").read_text(), "requestCert": True}
     with fluent_logger.server(tlsOptions=tls) as server:
-        out = sink(f"tls://localhost:{server.port}", tls_ca_cert=str(certificate / "cert"))
+        out = sink(f"tls://localhost:{server.port}", tls_ca_cert=str(localhost_certificate / "cert"))
         with pytest.raises(SinkDown, match=f"tls://localhost:{server.port}"):
             out.send(blocks()[:1])
         assert server.nothing_more()

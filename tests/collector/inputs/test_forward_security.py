@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import shutil
 import ssl
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -271,33 +268,20 @@ def test_a_sender_that_says_nothing_is_hung_up_on(intake: Any, monkeypatch: pyte
 # --- TLS ---
 
 
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", directory / "key", "-out", directory / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    yield directory
-    shutil.rmtree(directory)
-
-
-def context(certificate: Path) -> ssl.SSLContext:
+def context(localhost_certificate: Path) -> ssl.SSLContext:
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    made.load_cert_chain(certificate / "cert", certificate / "key")
+    made.load_cert_chain(localhost_certificate / "cert", localhost_certificate / "key")
     return made
 
 
 @pytest.mark.parametrize("security", [None, CLOSED], ids=["open", "user"])
 @pytest.mark.parametrize("ack", ["false", "true"])
-def test_over_tls(intake: Any, certificate: Path, security: Security | None, ack: str) -> None:
+def test_over_tls(intake: Any, localhost_certificate: Path, security: Security | None, ack: str) -> None:
     async def run() -> None:
-        async with started(intake, security=security, tls=context(certificate)) as receiver:
+        async with started(intake, security=security, tls=context(localhost_certificate)) as receiver:
             out = sink(
-                f"tls://localhost:{receiver.address[1]}", tls_ca_cert=str(certificate / "cert"), request_ack=ack,
-                **(USER if security else {}),
+                f"tls://localhost:{receiver.address[1]}", tls_ca_cert=str(localhost_certificate / "cert"),
+                request_ack=ack, **(USER if security else {}),
             )  # fmt: skip
             for _ in range(2):
                 await asyncio.to_thread(out.send, [block(b"a" * 200_000, b"b")])
@@ -310,10 +294,10 @@ def test_over_tls(intake: Any, certificate: Path, security: Security | None, ack
     assert intake.messages() == [b"a" * 200_000, b"b"] * 2
 
 
-def test_npms_client_over_tls(intake: Any, certificate: Path, fluent_logger: Any) -> None:
+def test_npms_client_over_tls(intake: Any, localhost_certificate: Path, fluent_logger: Any) -> None:
     async def run() -> None:
-        async with started(intake, security=OPEN, tls=context(certificate)) as receiver:
-            tls = {"ca": (certificate / "cert").read_text()}
+        async with started(intake, security=OPEN, tls=context(localhost_certificate)) as receiver:
+            tls = {"ca": (localhost_certificate / "cert").read_text()}
             options = {
                 "socket": {"host": "localhost", "port": receiver.address[1], "tls": tls},
                 "security": {"clientHostname": "c", "sharedKey": KEY},
@@ -327,12 +311,12 @@ def test_npms_client_over_tls(intake: Any, certificate: Path, fluent_logger: Any
 
 
 def test_a_sender_without_tls_is_counted(
-    intake: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    intake: Any, localhost_certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forward_connection, "HANDSHAKE_SECONDS", 0.05)
 
     async def run() -> None:
-        async with started(intake, tls=context(certificate)) as receiver:
+        async with started(intake, tls=context(localhost_certificate)) as receiver:
             reader, writer = await asyncio.open_connection(*receiver.address)
             writer.write(MESSAGE)
             async with asyncio.timeout(20):
