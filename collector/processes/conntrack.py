@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.netlink_wire import DONE, attribute, messages
-from collector.processes.sock_diag import dump, text_address
+from collector.netlink_wire import DONE, attribute, messages, open_socket, request
+from collector.processes.sock_diag import text_address
 
 __all__ = ["Flow", "Nat", "parse_file", "parse_flows", "read_flows"]
 
-#: So much of the table is read at most, about 40,000 connections; the rest is counted.
+#: So much of the table is taken apart at most, about 40,000 connections; the rest is counted.
 MAX_BYTES = 8 * 1024 * 1024
 
 _TUPLE = rb"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)(?: packets=\d+ bytes=(\d+))?"
@@ -91,9 +91,26 @@ def read_flows(proc: Path) -> tuple[list[Flow], int]:
                 left += len(chunk)
             return parse_file(b"".join(chunks)), left
     except FileNotFoundError:
-        request = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
-        flows = dump(_IPCTNL_MSG_CT_GET, request, parse_flows, _NETFILTER)
-        return [flow for flow in flows if flow.translated or flow.protocol == "udp"], 0
+        return _ask()
+
+
+def _ask() -> tuple[list[Flow], int]:
+    """By netlink. What is too much is taken from the kernel all the same: it tells how much it was."""
+    flows: list[Flow] = []
+    size = left = 0
+    with open_socket(_NETFILTER) as opened:
+        opened.send(request(_IPCTNL_MSG_CT_GET, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)))
+        done = False
+        while not done:
+            data = opened.recv(1 << 18)
+            if size < MAX_BYTES:
+                size += len(data)
+                done = parse_flows(data, flows)
+            else:
+                # The message that ends a dump comes alone or last, and is no connection.
+                done = any(kind == DONE for kind, _, _ in messages(data))
+                left += 0 if done else len(data)
+    return flows, left
 
 
 def parse_file(data: bytes) -> list[Flow]:
@@ -129,7 +146,10 @@ def _compressed(address: bytes) -> str:
 
 
 def parse_flows(data: bytes, into: list[Flow]) -> bool:
-    """Take one datagram of a conntrack dump; true when it was the last. Raises OSError on an error."""
+    """Take one datagram of a conntrack dump; true when it was the last. Raises OSError on an error.
+
+    Kept are the connections ``read_flows`` tells of.
+    """
     for kind, offset, end in messages(data):
         if kind == DONE:
             return True
@@ -137,7 +157,9 @@ def parse_flows(data: bytes, into: list[Flow]) -> bool:
         original, reply = (_ends(attribute(body, 0, len(body), number)) for number in (1, 2))
         if original is not None and reply is not None:
             counts = [_count(attribute(body, 0, len(body), number)) for number in (9, 10)]
-            into.append(Flow(*original, *reply[1:], *counts))
+            flow = Flow(*original, *reply[1:], *counts)
+            if flow.translated or flow.protocol == "udp":
+                into.append(flow)
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,62 @@ def test_a_long_table_is_cut_and_the_rest_counted(tmp_path: Path, monkeypatch: p
     flows, left = read_flows(tmp_path)
     assert 0 < len(flows) < 2000
     assert left == len(DNAT) * 2000 - 131072
+
+
+def attribute(number: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+
+
+def message(kind: int, body: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, 2, 1, 0) + body
+
+
+def tracked(port: int, server: bytes) -> bytes:
+    """IPCTNL_MSG_CT_NEW of a TCP connection to 10.0.0.1, which is really the server's."""
+    ends = ((b"\x0a\0\0\x02", b"\x0a\0\0\x01", port, 80), (server, b"\x0a\0\0\x02", 80, port))
+    tuples = b""
+    for number, (source, destination, sport, dport) in enumerate(ends, 1):
+        ip = attribute(1, source) + attribute(2, destination)
+        proto = attribute(1, b"\6") + attribute(2, sport.to_bytes(2)) + attribute(3, dport.to_bytes(2))
+        tuples += attribute(number | 0x8000, attribute(1 | 0x8000, ip) + attribute(2 | 0x8000, proto))
+    return message(0x100, b"\2\0\0\0" + tuples)
+
+
+def test_a_long_dump_is_cut_and_the_rest_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By netlink, for want of the file; connections that sockets tell of are not kept."""
+    datagrams = [
+        b"".join(tracked(start + port, b"\x0a\0\0\3" if port % 2 else b"\x0a\0\0\1") for port in range(20))
+        for start in range(1000, 5000, 100)
+    ]
+
+    class Kernel:
+        """What answers at the other end of a netlink socket."""
+
+        def __init__(self, protocol: int) -> None:
+            assert protocol == 12, "NETLINK_NETFILTER"
+            self._answers = iter((*datagrams, message(3, bytes(4))))
+
+        def __enter__(self) -> Kernel:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to give back."""
+
+        def send(self, _request: bytes) -> None:
+            """Any request is for the table."""
+
+        def recv(self, _size: int) -> bytes:
+            return next(self._answers)
+
+    monkeypatch.setattr("collector.processes.conntrack.open_socket", Kernel)
+    whole, left = read_flows(tmp_path)
+    assert (len(whole), left) == (400, 0)
+    assert whole[0][:7] == ("tcp", "10.0.0.2", 1001, "10.0.0.1", 80, "10.0.0.3", 80)
+
+    monkeypatch.setattr("collector.processes.conntrack.MAX_BYTES", 3 * len(datagrams[0]) - 1)
+    cut, left = read_flows(tmp_path)
+    assert cut == whole[:30]
+    assert left == sum(map(len, datagrams[3:]))
 
 
 def test_damaged_messages_end_in_an_error_or_in_fewer_flows() -> None:
