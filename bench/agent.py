@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from bench.engines import TICKS, Engine
 from bench.table import Row, print_table
 from taffrail.demo import busybox_rootfs
 
-__all__ = ["main", "running_agent"]
+__all__ = ["Agent", "agent_process", "main", "running_agent"]
 
 IMAGE = "bench/busybox:1"
 
@@ -82,19 +82,30 @@ def running_agent(count: int, settings: tuple[str, ...] = ()) -> Iterator[Agent]
                         range(count),
                     )
                 )
-            with (root / "agent.log").open("wb") as log:
-                process = subprocess.Popen([*command, "agent"], stdout=log, stderr=log)
-            try:
-                file = root / "r/agent.json"
-                while not file.exists() and process.poll() is None:
-                    time.sleep(0.05)
-                agent = Agent(process, f"http://{json.loads(file.read_text())['http']}")
+            with agent_process(command, root) as agent:
                 while _seen(agent) < count:
                     time.sleep(0.2)
                 yield agent
-            finally:
-                process.terminate()
-                process.wait(30)
+
+
+@contextlib.contextmanager
+def agent_process(command: Sequence[str], root: Path) -> Iterator[Agent]:
+    """An agent that listens, started by ``command`` (without ``agent``), its log in ``root / "agent.log"``.
+
+    ``paths.run`` of the command is to be ``root / "r"``.
+    """
+    with (root / "agent.log").open("ab") as log:
+        process = subprocess.Popen([*command, "agent"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        file = root / "r/agent.json"
+        while not file.exists():
+            if process.poll() is not None:
+                raise RuntimeError(f"the agent ended:\n{(root / 'agent.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield Agent(process, f"http://{json.loads(file.read_text())['http']}")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _seen(agent: Agent) -> int:
