@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -20,6 +21,7 @@ from collector.cgroup.layout import UNIFIED, Layout
 from collector.container import Container
 from collector.discovery.endings import Endings
 from collector.discovery.facts import Facts, Found
+from collector.discovery.keeper import read_process
 from collector.discovery.registry import RUNNING, Containers
 from collector.discovery.scopes import Kind, Scope, scope_of
 from collector.discovery.tree import CgroupTree, Happening, What
@@ -253,7 +255,10 @@ class CgroupDiscovery:
         waited = now - member.made_at >= self._patience
         process = self._facts.first_process(self._directory(scope), scope.kind)
         if process is None and scope.kind is Kind.CONTAINER:
-            return  # made and not started, or ended: its processes will tell
+            # Made and not started: its processes will tell. Ended before its end could be waited for: this is it.
+            if not member.pid:
+                self._end(member)
+            return
         if member.found is None or member.found.container.bare:
             found = self._facts.find(scope, process)
         else:
@@ -269,7 +274,7 @@ class CgroupDiscovery:
             member.pid = container.pid
         else:
             self._endings.watch(found.exit_directory, found.storage, container.id)
-            self._hold(member, container.pid)
+            self._hold(member, container.pid, process.started_ticks if process else 0)
         self._containers.offer(container)
 
     def _left_to_engine(self, member: _Member, container: Container) -> bool:
@@ -284,8 +289,8 @@ class CgroupDiscovery:
 
     # --- how it ends ---------------------------------------------------------------------------------
 
-    def _hold(self, member: _Member, pid: int) -> None:
-        """Have the kernel tell of the end of a process."""
+    def _hold(self, member: _Member, pid: int, started_ticks: int) -> None:
+        """Have the kernel tell of the end of the process with that number and start."""
         if member.pid == pid and member.pidfd >= 0:
             return
         self._release(member)
@@ -294,10 +299,16 @@ class CgroupDiscovery:
             return
         try:
             member.pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
+            if read_process(self._roots.proc, pid).started_ticks != started_ticks:
+                raise ProcessLookupError(errno.ESRCH, "another process has the number by now")
+        except (ProcessLookupError, FileNotFoundError):
+            self._release(member)
+            member.pid = 0
             self._schedule(member, _SETTLE_SECONDS)  # it has ended already: another one, or the end
             return
-        except OSError as error:  # no descriptors left, a kernel before 5.3: the tree will tell of the end
+        except (OSError, ValueError) as error:
+            # No descriptors left, a kernel before 5.3: the tree will tell of the end.
+            self._release(member)
             self._failed("hold", f"the end of process {pid} will be heard of late", error)
             return
         self._loop.add_reader(member.pidfd, self._process_ended, member)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _USER_SLICE = re.compile(r"/user-(\d+)\.slice/")
 _MOST_PROCESSES = 64
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,15 @@ class Facts:
         """The process of a cgroup whose parent is outside of it; a container's may be in a child of its cgroup."""
         if kind in (Kind.SLICE, Kind.POD):
             return None  # what is below is not theirs
-        pids = _pids_in(directory, 3 if kind is Kind.CONTAINER else 0)
+        depth = 3 if kind is Kind.CONTAINER else 0
+        for _ in range(_ATTEMPTS):
+            process = self._first_of(_pids_in(directory, depth))
+            # One that ended may have left its number to a process elsewhere before that was read.
+            if process is None or process.pid in _pids_in(directory, depth):
+                return process
+        return None
+
+    def _first_of(self, pids: set[int]) -> Process | None:
         found: list[Process] = []
         for pid in sorted(pids)[:_MOST_PROCESSES]:
             try:

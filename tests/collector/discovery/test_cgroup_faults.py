@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from host_tree import HostTree
 
 from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.endings import Endings
 from collector.discovery.facts import Facts
+from collector.discovery.keeper import read_process
 from collector.discovery.registry import Containers
+from collector.discovery.scopes import Kind
 from collector.discovery.tree import CgroupTree
 
 
@@ -110,9 +113,57 @@ def test_a_process_that_cannot_be_held_is_not_asked_for_without_end(
         await until(lambda: discovery.known)
         member = next(iter(discovery._members.values()))
         monkeypatch.setattr(os, "pidfd_open", refuse)
-        discovery._hold(member, os.getpid())
+        discovery._hold(member, os.getpid(), 1)
         assert (member.timer is not None) is again
         assert discovery.failures == ({} if again else {"hold": 1})
+        await stopped(task)
+
+    asyncio.run(scenario())
+
+
+def test_a_number_that_went_to_another_process_is_not_taken_for_the_containers(tmp_path: Path) -> None:
+    """The first process ends after the list of processes was read, and its number is given away."""
+    host = HostTree(tmp_path, "v2")
+    path = "/system.slice/docker-" + "d" * 64 + ".scope"
+    pid = host.process("sleep")
+    other = host.process("sshd")
+    procs = tmp_path / f"sys/fs/cgroup{path}/cgroup.procs"
+    host.cgroup(path, pid)
+
+    class Reused(Facts):
+        def _first_of(self, pids: set[int]) -> Any:
+            procs.write_text("")
+            return super()._first_of(pids)
+
+    assert Facts(host.roots).first_process(procs.parent, Kind.CONTAINER).pid == pid  # type: ignore[union-attr]
+    assert Reused(host.roots).first_process(procs.parent, Kind.CONTAINER) is None
+
+    class Replaced(Facts):
+        def _first_of(self, pids: set[int]) -> Any:
+            found = super()._first_of(pids)
+            procs.write_text(f"{other}\n")
+            return found
+
+    procs.write_text(f"{pid}\n")
+    process = Replaced(host.roots).first_process(procs.parent, Kind.CONTAINER)
+    assert process is not None
+    assert process.pid == other
+
+
+def test_only_the_process_that_was_found_is_held(parent: Path) -> None:
+    (parent / "one").mkdir()
+
+    async def scenario() -> None:
+        discovery = CgroupDiscovery(Containers(), below=f"/{parent.name}", patience_seconds=0.01)
+        task = asyncio.create_task(discovery.run())
+        await until(lambda: discovery.known)
+        member = next(iter(discovery._members.values()))
+        own = read_process(Path("/proc"), os.getpid())
+        discovery._hold(member, own.pid, own.started_ticks - 1)
+        assert (member.pidfd, member.pid) == (-1, 0)
+        assert member.timer is not None, "it is looked for again"
+        discovery._hold(member, own.pid, own.started_ticks)
+        assert member.pidfd >= 0
         await stopped(task)
 
     asyncio.run(scenario())
