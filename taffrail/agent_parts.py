@@ -85,6 +85,7 @@ def make_core(config: Config, paths: Paths, stack: contextlib.AsyncExitStack) ->
         board=board,
     )
     exposition.all_cgroups = every
+    exposition.topology = "cpu_topology" in choose(config.collector.groups)
     own = SelfMetrics()
     groups = HostGroups(roots, config.collector.host_groups)
     node = NodePage(groups, version("taffrail"))

@@ -19,8 +19,8 @@ from collector.roots import Roots
 
 __all__ = ["CHOICES", "SAMPLED", "Choice", "choose", "make"]
 
-#: Groups of the sampling pass that can be switched, and whether they are on: they have no interval of their own.
-SAMPLED: Mapping[str, bool] = {"percpu": False}
+#: Groups of the sampling pass and of the host that can be switched, and whether they are on: no interval of their own.
+SAMPLED: Mapping[str, bool] = {"percpu": False, "cpu_topology": False}
 
 #: Reading more often than this would be a pass of its own.
 LEAST_SECONDS = 1.0
@@ -79,7 +79,7 @@ def make(roots: Roots, names: Iterable[str], seconds: Mapping[str, float] | None
     """
     groups = []
     for name in (name for name in seconds or {} if name not in CHOICES):
-        raise ValueError(f"interval of group {name!r}: it is read in every sampling pass, expected none")
+        raise ValueError(f"interval of group {name!r}: it has none of its own, expected none")
     for name in (name for name in names if name in CHOICES):
         choice = CHOICES[name]
         interval = (seconds or {}).get(name, choice.seconds)

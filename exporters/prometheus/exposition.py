@@ -18,6 +18,7 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers, Tombstone
 from collector.host.disks import names as disk_names
 from collector.host.filesystems import FileSystem, read_filesystems
+from collector.host.hardware import Hardware, read_hardware
 from collector.lanes.board import Board
 from collector.sample import Sample
 from collector.sampler import HOST, Sampler
@@ -25,6 +26,7 @@ from exporters.prometheus.families import FAMILIES
 from exporters.prometheus.host_series import (
     disk_series,
     filesystem_series,
+    hardware_series,
     machine_series,
     scrape_series,
 )
@@ -44,6 +46,7 @@ _FIRST = {
 }
 _NEXT = {family.name: f"\n{family.name}" for family in FAMILIES}
 _FILESYSTEMS_NS = 60_000_000_000
+_HARDWARE_NS = 300_000_000_000
 
 
 class Exposition:
@@ -60,6 +63,9 @@ class Exposition:
     ) -> None:
         self.series = 0  #: series on the last whole page
         self.all_cgroups = False  #: whether bare cgroups are on the page
+        self.topology = (
+            False  #: whether caches, threads and NUMA nodes are on the page, as cAdvisor's cpu_topology
+        )
         self.dropped_series = 0  #: series left off, over ``max_series``, since the start
         self._containers = containers
         self._sampler = sampler
@@ -73,6 +79,8 @@ class Exposition:
         self._disks: dict[str, str] = {}
         self._filesystems: tuple[FileSystem, ...] = ()
         self._filesystems_ns = 0
+        self._hardware: list[tuple[Row, Number]] = []
+        self._hardware_ns = 0
         self._machine_error = False
         self._host = Container(id=HOST, name="", cgroup=HOST, started_ns=sampler.machine.boot_ns)
 
@@ -155,6 +163,9 @@ class Exposition:
         if now_ns - self._filesystems_ns > _FILESYSTEMS_NS:
             self._filesystems_ns = now_ns
             self._read_filesystems()
+        if now_ns - self._hardware_ns > _HARDWARE_NS:
+            self._hardware_ns = now_ns
+            self._read_hardware()
         machine = self._sampler.machine
         host = self._sampler.latest(HOST)
         pairs = [
@@ -162,6 +173,7 @@ class Exposition:
             *filesystem_series(self._filesystems),
             *scrape_series(machine, error, self._machine_error, self._version),
             *machine_series(machine),
+            *self._hardware,
         ]
         return [row for row, _ in pairs], [value for _, value in pairs]
 
@@ -172,6 +184,14 @@ class Exposition:
         except OSError as error:
             self._machine_error = True
             logger.warning("cannot read the mounted file systems: %s", error)
+
+    def _read_hardware(self) -> None:
+        try:
+            hardware = read_hardware(self._sampler.roots, topology=self.topology)
+        except (OSError, ValueError) as error:
+            hardware = Hardware()
+            logger.warning("cannot read what the machine is built of: %s", error)
+        self._hardware = list(hardware_series(self._sampler.machine, hardware))
 
     def _device_name(self, number: str) -> str:
         if number not in self._disks:

@@ -297,12 +297,55 @@ _META = (
     _gauge("cadvisor_version_info", "scrape.version", "Versions of the kernel, the system and the agent."),
 )
 
+
+def _hardware(name: str, field: str, text: str, varies: tuple[str, ...], unit: str = "") -> Family:
+    return Family(name, Kind.GAUGE, text, f"hardware.{field}", unit, varies=varies)
+
+
 _MACHINE = (
     _gauge("machine_cpu_cores", "machine.cores", "Logical CPUs."),
     _gauge("machine_cpu_physical_cores", "machine.physical_cores", "CPU cores."),
     _gauge("machine_cpu_sockets", "machine.sockets", "CPU sockets."),
     _gauge("machine_memory_bytes", "machine.memory_bytes", "Memory installed.", "B"),
     _gauge("machine_swap_bytes", "machine.swap_bytes", "Swap available.", "B"),
+    _gauge("machine_cpu_books", "hardware.books", "CPU books, of s390x."),
+    _gauge("machine_cpu_drawers", "hardware.drawers", "CPU drawers, of s390x."),
+    _hardware("machine_dimm_count", "dimm_count", "Memory modules by type.", ("type",)),
+    _hardware("machine_dimm_capacity_bytes", "dimm_bytes", "Size of the memory modules.", ("type",), "B"),
+    _hardware("machine_nvm_capacity", "nvm_bytes", "Persistent memory by its use.", ("mode",), "B"),
+    _hardware("machine_nvm_avg_power_budget_watts", "nvm_watts", "0 without persistent memory.", (), "W"),
+    _hardware(
+        "machine_cpu_cache_capacity_bytes",
+        "caches",
+        "Size of a core's caches, and of those a node shares; with cpu_topology.",
+        ("node_id", "core_id", "type", "level"),
+        "B",
+    ),
+    _hardware(
+        "machine_thread_siblings_count",
+        "siblings",
+        "Logical CPUs of a CPU's core; with cpu_topology.",
+        ("node_id", "core_id", "thread_id"),
+    ),
+    _hardware(
+        "machine_node_memory_capacity_bytes",
+        "node_memory",
+        "Memory of a NUMA node; with cpu_topology.",
+        ("node_id",),
+        "B",
+    ),
+    _hardware(
+        "machine_node_hugepages_count",
+        "huge_pages",
+        "Huge pages of a NUMA node by size in kB; with cpu_topology.",
+        ("node_id", "page_size"),
+    ),
+    _hardware(
+        "machine_node_distance",
+        "distances",
+        "Distance between NUMA nodes; with cpu_topology.",
+        ("node_id", "target_node_id"),
+    ),
 )
 
 FAMILIES: tuple[Family, ...] = (

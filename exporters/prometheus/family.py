@@ -21,8 +21,8 @@ class Family:
 
     ``source`` is a group and a field: ``cpu``, ``memory``, ``stat``, ``pressure``, ``stall``, ``tasks``,
     ``interface``, ``device`` name the parts of ``collector/sample.py``, ``limit`` is computed from them;
-    ``disk`` and ``filesystem`` exist for the host alone; ``container`` comes from discovery; ``machine``
-    and ``scrape`` have no container's labels; ``lane.GROUP`` is read by a group of ``collector/lanes/``
+    ``disk`` and ``filesystem`` exist for the host alone; ``container`` comes from discovery; ``machine``,
+    ``hardware`` and ``scrape`` have no container's labels; ``lane.GROUP`` is read by a group of ``collector/lanes/``
     under the family's name.
     """
 

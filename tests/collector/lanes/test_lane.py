@@ -287,7 +287,7 @@ def test_groups_nobody_knows_are_refused(words: list[str], message: str) -> None
 def test_a_group_of_the_sampling_pass_has_no_interval() -> None:
     assert "percpu" in choose(["+percpu"])
     assert make(Roots(), ["percpu"]) == []
-    with pytest.raises(ValueError, match="'percpu': it is read in every sampling pass"):
+    with pytest.raises(ValueError, match="'percpu': it has none of its own"):
         make(Roots(), ["percpu"], {"percpu": 5})
 
 

@@ -136,8 +136,8 @@ def test_every_row_of_the_table_appears_on_some_host(host: Callable[..., Recorde
     text = Exposition(Containers(), real).render().decode()
     seen.update(line.split("{")[0] for line in text.splitlines() if line.startswith("container_fs"))
     real.close()
-    # What lanes read is in tests/collector/lanes.
-    assert {family.name for family in FAMILIES if family.group != "lane"} - seen == set()
+    # What lanes read is in tests/collector/lanes, what a machine is built of further down.
+    assert {family.name for family in FAMILIES if family.group not in ("lane", "hardware")} - seen == set()
 
 
 def test_types_and_help_are_one_per_name() -> None:
@@ -354,3 +354,43 @@ def test_slices_and_services_are_there_only_where_asked_for(host: Callable[..., 
     assert ids() == {"/", "/docker/none"}
     recorded.page.all_cgroups = True
     assert ids() == {"/", "/docker/none", "/system.slice"}
+
+
+def test_the_topology_is_told_as_cadvisor_does(host: Callable[..., Recorded], tmp_path: Path) -> None:
+    recorded = host("v2")
+    cpu = tmp_path / "devices/system/cpu/cpu0"
+    node = tmp_path / "devices/system/node/node0"
+    for path, text in {
+        cpu / "topology/core_id": "1",
+        cpu / "topology/physical_package_id": "0",
+        cpu / "cache/index0/level": "1",
+        cpu / "cache/index0/type": "Data",
+        cpu / "cache/index0/size": "48K",
+        cpu / "cache/index0/shared_cpu_list": "0",
+        node / "cpulist": "0",
+        node / "distance": "10",
+        node / "meminfo": "Node 0 MemTotal: 4 kB",
+        node / "hugepages/hugepages-2048kB/nr_hugepages": "7",
+        tmp_path / "devices/system/edac/mc/mc0/dimm0/dimm_mem_type": "Unbuffered-DDR4",
+        tmp_path / "devices/system/edac/mc/mc0/dimm0/size": "16",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    recorded.sampler.roots = replace(recorded.sampler.roots, sys=tmp_path)
+    recorded.page.topology = True
+    own = {"boot_id", "machine_id", "system_uuid"}
+    found = {
+        (name, *sorted(f"{key}={text}" for key, text in labels if key not in own)): value
+        for (name, labels), value in recorded.series().items()
+        if name in {family.name for family in FAMILIES if family.group == "hardware"}
+    }
+    assert (
+        found["machine_cpu_cache_capacity_bytes", "core_id=1", "level=1", "node_id=0", "type=Data"] == 49152
+    )
+    assert found["machine_thread_siblings_count", "core_id=1", "node_id=0", "thread_id=0"] == 1
+    assert found["machine_node_memory_capacity_bytes", "node_id=0"] == 4096
+    assert found["machine_node_hugepages_count", "node_id=0", "page_size=2048"] == 7
+    assert found["machine_dimm_count", "type=Unbuffered-DDR4"] == 1
+    assert found["machine_dimm_capacity_bytes", "type=Unbuffered-DDR4"] == 16 << 20
+    assert {name for name, *_ in found} == {family.name for family in FAMILIES if family.group == "hardware"}
+    assert found["machine_node_distance", "node_id=0", "target_node_id=0"] == 10
