@@ -127,7 +127,7 @@ def week(count: int, days: float, max_bytes: int) -> dict[str, float]:
         rings = Rings(count, start)
         archive = Archive(Path(directory), max_bytes)
         recorder = Recorder(rings, archive, "bench")  # type: ignore[arg-type]
-        archive._trusts = lambda now_ns: True  # type: ignore[method-assign]  # time is made to fly
+        archive._clock.trusts = lambda now_ns: True  # type: ignore[method-assign]  # time is made to fly
         clock = SimpleNamespace(now=end)
         for second in range(start + 9, end, 10):
             rings.sample(second, 1)

@@ -7,7 +7,6 @@ recorder for some milliseconds, never the sampler.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -17,21 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from collector.history.clock_trust import ClockTrust
 from collector.history.rows import COUNTERS, Definition, Rows
 from collector.history.steps import coarser
 from collector.history.tier import MINUTES, TENS, Losses, Resolution, Tier
 
 __all__ = ["Archive", "Held", "Last"]
 
-log = logging.getLogger(__name__)
-
 #: A growing window is sealed early when it takes this part of the limit.
 _RAW_SHARE = 8
 #: And when so many containers more than now run have come and gone in it: their names are in memory meanwhile.
 _MOST_GONE = 8192
 _LATEST = 1 << 62
-#: After a step of the clock nothing is removed for its age for this long; seconds.
-_DISTRUST = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,7 @@ class Archive:
         self._step_us = 0  # of the newest step
         self._minute: list[Rows] = []
         self._ending: set[int] = set()
-        self._clock_offset = 0.0
-        self._distrusted_until = 0.0
+        self._clock = ClockTrust(resolutions[1].step)
         self._closed = False
         self._replay()
 
@@ -141,7 +136,7 @@ class Archive:
 
     def _limit(self, now_ns: int) -> None:
         """Remove what is too old, then what is too much, the oldest first."""
-        if self._trusts(now_ns):
+        if self._clock.trusts(now_ns):
             for tier in (self.fine, self.coarse):
                 tier.expire(now_ns // 1000)
         for tier in (self.fine, self.coarse):
@@ -158,20 +153,6 @@ class Archive:
                 break
             window, tier = min(full, key=lambda one: one[0].last_us)
             tier.remove(window, "size")
-
-    def _trusts(self, now_ns: int) -> bool:
-        """Whether the clock has not been stepped lately: one that leapt must not take a week's rows."""
-        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-        offset = now_ns / 1e9 - since_boot
-        if self._clock_offset and abs(offset - self._clock_offset) > self.coarse.resolution.step:
-            self._distrusted_until = since_boot + _DISTRUST
-            log.warning(
-                "the clock was stepped by %.0f s, no history is removed for its age for %.0f s",
-                offset - self._clock_offset,
-                _DISTRUST,
-            )
-        self._clock_offset = offset
-        return since_boot >= self._distrusted_until
 
     # --- reading -------------------------------------------------------------------------------------
 
