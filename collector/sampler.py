@@ -30,7 +30,7 @@ from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sample import Memory, Sample
 from collector.stats import Stats, stats_of
-from collector.target import Target, has_own_network
+from collector.target import Target, has_own_network, is_members
 
 __all__ = ["HOST", "Sampler", "read_container"]
 
@@ -314,14 +314,26 @@ class Sampler:
 
     def _watch(self, target: Target) -> None:
         """Have the event loop read the container once more when its process ends, before rmdir."""
-        if self._loop is None or target.pid <= 0 or self.roots.proc != Path("/proc"):
+        loop = self._loop
+        if loop is None or target.pid <= 0 or self.roots.proc != Path("/proc"):
             return
         try:
             fd = os.pidfd_open(target.pid)
         except OSError:
             return  # it has ended, discovery will tell
+        try:
+            own = is_members((self.roots.proc / str(target.pid) / "cgroup").read_bytes(), target.container)
+        except (OSError, ValueError):
+            own = False
+        if not own:  # it has ended, and the number may be another's
+            os.close(fd)
+            return
         self._watched[fd] = target.container.id
-        self._loop.call_soon_threadsafe(self._loop.add_reader, fd, self._process_ended, fd, target)
+        loop.call_soon_threadsafe(self._arm, loop, fd, target)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, fd: int, target: Target) -> None:
+        if fd in self._watched:  # else the end of all was faster
+            loop.add_reader(fd, self._process_ended, fd, target)
 
     def _process_ended(self, fd: int, target: Target) -> None:
         target.read(time.time_ns(), None)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
-from collector.cgroup.layout import Layout
+from collector.cgroup.layout import Layout, parse_cgroup
 from collector.cgroup.reader import CgroupReader
 from collector.container import Container
 from collector.history import History
@@ -21,7 +22,7 @@ from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sample import Interface, Memory, Sample
 
-__all__ = ["Target", "cgroup_paths", "has_own_network", "open_cgroup"]
+__all__ = ["Target", "cgroup_paths", "has_own_network", "is_members", "open_cgroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,16 @@ def cgroup_paths(layout: Layout, container: Container) -> Mapping[str, str]:
     return paths or layout.everywhere(container.cgroup)
 
 
+def is_members(data: bytes, container: Container) -> bool:
+    """Whether a process with this ``/proc/PID/cgroup`` is the container's, and not another with its number.
+
+    By the name of its cgroup, for the way to it looks different from inside a cgroup namespace. True as well
+    where no cgroup is known that could be compared with. Raises ValueError.
+    """
+    own = container.cgroup.rpartition("/")[2]
+    return not own or any(own in path.split("/") for path in parse_cgroup(data).values())
+
+
 class Target:
     """Everything the sampler keeps of one container."""
 
@@ -80,12 +91,27 @@ class Target:
         self.cgroup = open_cgroup(layout, container, roots, per_cpu=per_cpu)
         if has_own_network(container):
             try:
-                self.namespace = Namespace(roots.proc, container.pid)
-            except OSError as error:
+                self.namespace = self._open_namespace(roots)
+            except (OSError, ValueError) as error:
                 logger.info("no network counters for container %s: %s", container.name, error)
         self._oom_kills = oom_kills or OomKills()
         self._earlier_kills = self._oom_kills.begin(container)
         self._kills = -1  # the kernel's count that was noted last
+
+    def _open_namespace(self, roots: Roots) -> Namespace:
+        """Raises OSError when the process is gone or another has its number, ValueError on odd files."""
+        namespace = Namespace(roots.proc, self.pid)
+        try:
+            fd = namespace.open("cgroup")
+            try:
+                if is_members(os.read(fd, 65536), self.container):
+                    return namespace
+            finally:
+                os.close(fd)
+            raise ProcessLookupError(errno.ESRCH, f"process {self.pid} is another one by now")
+        except BaseException:
+            namespace.close()
+            raise
 
     @property
     def gone(self) -> bool:

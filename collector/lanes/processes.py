@@ -1,4 +1,4 @@
-"""Groups ``process``, ``cpuLoad`` and ``sched``: descriptors, sockets, threads and their states.
+"""Groups ``process`` and ``sched``: descriptors, sockets, the time threads ran and waited.
 
 From procfs, a process or a thread at a time; names and label values are cAdvisor's. Formats: proc(5).
 What the processes are is told by ``collector/processes/``.
@@ -18,16 +18,8 @@ from collector.lanes.members import processes, threads
 from collector.roots import Roots
 from collector.target import Target
 
-__all__ = ["TASK_STATES", "ProcessGroup", "SchedGroup", "TaskGroup", "parse_limit", "parse_schedstat"]
+__all__ = ["ProcessGroup", "SchedGroup", "parse_limit", "parse_schedstat"]
 
-#: cAdvisor's states, and which letters of ``/proc/PID/stat`` they are.
-TASK_STATES = {
-    "sleeping": b"S",
-    "running": b"R",
-    "stopped": b"Tt",
-    "uninterruptible": b"D",
-    "iowaiting": b"",  # in the kernel's own count only tasks in none of the others, which there are none of
-}
 _ENDED = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -99,37 +91,6 @@ class ProcessGroup:
             raise
 
 
-class TaskGroup:
-    """Threads by state. cAdvisor asks for this only with its load reader, else it says 0."""
-
-    name = "cpuLoad"
-
-    def __init__(self, roots: Roots, seconds: float = 30.0) -> None:
-        self.seconds = seconds
-        self._proc = roots.proc
-
-    def read(self, target: Target) -> Sequence[Reading]:
-        """Raise OSError, ValueError."""
-        letters = b""
-        for tid in threads(target):
-            try:
-                data = read_whole(self._proc / str(tid), "stat")
-            except OSError as error:
-                if error.errno not in _ENDED:
-                    raise
-                continue
-            at = data.rfind(b") ")  # the name before it may hold anything
-            letters += data[at + 2 : at + 3]
-        return [
-            Reading("container_tasks_state", (("state", state),), sum(map(letters.count, _each(wanted))))
-            for state, wanted in TASK_STATES.items()
-        ]
-
-
-def _each(letters: bytes) -> list[bytes]:
-    return [letters[at : at + 1] for at in range(len(letters))]
-
-
 class SchedGroup:
     """Time the threads ran and waited for a CPU, summed: what ended threads had stays in the sum."""
 
@@ -153,6 +114,9 @@ class SchedGroup:
             except OSError as error:
                 if error.errno not in _ENDED:
                     raise
+        # A number whose thread ended may be another's by the time it is read: these sums are kept for ever.
+        still = set(threads(target))
+        now = {tid: times for tid, times in now.items() if tid in still}
         ended = self._ended.get(key, (0, 0, 0))
         for tid, last in self._threads.get(key, {}).items():
             if tid not in now or now[tid] < last:  # ended, or another one has its number

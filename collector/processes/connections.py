@@ -88,6 +88,8 @@ class Connections:
         else:
             raise NotRunning(f"container {container.name} has no process whose network could be read")
         owners = socket_inodes(self._proc, pids)
+        members = self._members.still(container, owners.values())
+        owners = {inode: pid for inode, pid in owners.items() if pid in members}
         shared = space.pid == 0 or len(space.containers) > 1
         sockets = self.spaces.sockets(space)
         if shared:

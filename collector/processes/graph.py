@@ -240,7 +240,9 @@ class ConnectionGraph:
                 pids = self._members.pids(container)
             except NotRunning:
                 continue
-            holders.update(dict.fromkeys(socket_inodes(self._proc, pids), container))
+            inodes = socket_inodes(self._proc, pids)
+            members = self._members.still(container, inodes.values())
+            holders.update((inode, container) for inode, pid in inodes.items() if pid in members)
         return holders
 
     def _take(self, look: _Look, now_ns: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from collector.cgroup.layout import UNIFIED, Layout
@@ -48,6 +49,17 @@ class Members:
             if hierarchy in found:
                 return _below(found[hierarchy])
         raise NotRunning(f"container {container.name} has no cgroup any more")
+
+    def still(self, container: Container, pids: Iterable[int]) -> set[int]:
+        """Which of these processes are the container's now, after something was read of them.
+
+        A number read from a list may be another's a moment later; what was read between two lists that
+        both have it was the container's.
+        """
+        try:
+            return set(self.pids(container)).intersection(pids)
+        except NotRunning:
+            return set()
 
     def host_pids(self) -> list[int]:
         """Every process of the host, containers' and kernel threads included."""

@@ -20,6 +20,7 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.namespaces import in_namespace
 from collector.processes.sock_diag import InetSocket, addresses, inet_sockets
+from collector.target import is_members
 
 __all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback", "parse_sockstat"]
 
@@ -66,8 +67,11 @@ class Spaces:
             if container.state not in RUNNING or container.pid <= 0:
                 continue
             try:
-                inode = (self._proc / str(container.pid) / "ns/net").stat().st_ino
-            except OSError as error:
+                process = self._proc / str(container.pid)
+                inode = (process / "ns/net").stat().st_ino
+                if not is_members((process / "cgroup").read_bytes(), container):
+                    raise ProcessLookupError(f"process {container.pid} is another one by now")
+            except (OSError, ValueError) as error:
                 log.debug("no network namespace of container %s: %s", container.name, error)
                 continue
             space = spaces.setdefault(inode, Space(inode, container.pid))

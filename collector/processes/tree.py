@@ -155,11 +155,16 @@ class Processes:
     def of_container(self, container: Container) -> Listing[Process]:
         """The container's processes. Raises NotRunning for one that has none."""
         pids = self.members.pids(container)
-        return self._processes(container.id, pids, dict.fromkeys(pids, container))
+        return self._processes(
+            container.id,
+            pids,
+            dict.fromkeys(pids, container),
+            lambda raw: self.members.still(container, raw),
+        )
 
     def of_host(self) -> Listing[Process]:
         """Every process of the host, with its container's name."""
-        return self._processes("/", self.members.host_pids(), self.members.owners())
+        return self._processes("/", self.members.host_pids(), self.members.owners(), set)
 
     def threads(self, pid: int, start_ticks: int | None = None) -> Listing[Thread]:
         """The threads of a process; ``start_ticks`` refuses another one with its number.
@@ -175,7 +180,13 @@ class Processes:
             )
             return Listing(rows, interval, 0, left_out, time.thread_time() - spent)
 
-    def _processes(self, key: str, pids: Sequence[int], owners: Mapping[int, Container]) -> Listing[Process]:
+    def _processes(
+        self,
+        key: str,
+        pids: Sequence[int],
+        owners: Mapping[int, Container],
+        still: Callable[[list[int]], set[int]],
+    ) -> Listing[Process]:
         with self._lock:
             spent = time.thread_time()
             self._forget()
@@ -189,6 +200,9 @@ class Processes:
                 except (OSError, ValueError) as error:
                     vanished += 1
                     log.warning("cannot read process %d: %s", pid, error)
+            members = still([raw.pid for raw in raws])
+            vanished += len(raws) - len(members)
+            raws = [raw for raw in raws if raw.pid in members]
             rows, interval = self._differences(
                 key,
                 raws,

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from collector.cgroup.layout import Layout
 from collector.container import Container
 from collector.discovery.registry import Containers
+from collector.history import History
 from collector.netlink import Counters, LinkCounters
 from collector.roots import Roots
 from collector.sampler import HOST, Sampler, read_container
+from collector.target import Target, is_members
 
 WAIT = "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n"
 
@@ -300,6 +303,38 @@ def test_a_process_not_yet_in_its_cgroup_does_not_lend_the_container_anothers_co
     assert sample is not None
     assert sample.memory is not None
     assert sample.memory.usage_bytes < 1 << 20
+
+
+def test_a_number_that_went_to_another_process_lends_neither_its_network_nor_its_end(
+    make_cgroup: Any, containers: Containers, sampler: Sampler
+) -> None:
+    """The container's process ended before it was opened; its cgroup and its number are still known."""
+    made, other = make_cgroup(), make_cgroup()
+    stranger = started(other, "", "unshare", "--net")
+    known = container(made, stranger)
+    target = Target(known, Layout.read(Roots()), Roots(), History(1))
+    assert target.namespace is None
+    target.close()
+    own = container(other, stranger)
+    target = Target(own, Layout.read(Roots()), Roots(), History(1))
+    assert target.namespace is not None
+    target.close()
+    inside = f"0::/../../{made.id}/init.scope\n".encode()
+    assert is_members(inside, known), "seen from inside a cgroup namespace"
+    assert is_members(inside, replace(known, cgroup=""))
+
+    async def scenario() -> None:
+        running = asyncio.create_task(sampler.run())
+        while sampler.passes == 0:
+            await asyncio.sleep(0.01)
+        containers.update(known)
+        assert not sampler._watched
+        containers.update(own)
+        assert len(sampler._watched) == 1
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 def test_closing_twice_and_sampling_afterwards_do_nothing(sampler: Sampler) -> None:

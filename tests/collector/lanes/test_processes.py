@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from collector.cgroup.layout import UNIFIED
+from collector.lanes import processes as lane_processes
 from collector.lanes.members import processes, threads
 from collector.lanes.processes import ProcessGroup, SchedGroup, TaskGroup, parse_limit, parse_schedstat
 from collector.roots import Roots
@@ -130,6 +131,24 @@ worker.join()
     assert one(after, "cpu_schedstat_runqueue_seconds_total") > 0
     group.forget(container.container.id)
     assert one(container.read(group), run_seconds) < one(after, run_seconds)
+
+
+def test_times_of_a_thread_elsewhere_that_got_a_number_are_not_summed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = recorded_tree(tmp_path, 2)
+    group = SchedGroup(Roots(proc=tmp_path / "proc"))
+    listed = lane_processes.threads
+    numbers = listed(target)
+    lists = iter((numbers, numbers[1:], numbers[1:], numbers[1:]))  # the first ends while it is read
+    monkeypatch.setattr(lane_processes, "threads", lambda _: next(lists))
+    first = values(group.read(target))
+    monkeypatch.setattr(lane_processes, "threads", lambda _: numbers[1:])
+    second = values(group.read(target))
+    assert first == second
+    monkeypatch.setattr(lane_processes, "threads", listed)
+    whole = values(SchedGroup(Roots(proc=tmp_path / "proc")).read(target))
+    assert one(first, "cpu_schedstat_run_seconds_total") < one(whole, "cpu_schedstat_run_seconds_total")
 
 
 def test_a_schedstat_of_another_form_is_refused() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from collector.container import Container
 from collector.discovery.registry import Containers
-from collector.processes import reading
+from collector.processes import reading, tree
 from collector.processes.members import Members, NotRunning
 from collector.processes.reading import read_process, read_threads
 from collector.processes.tree import Processes
@@ -137,6 +137,32 @@ def test_a_process_that_ends_while_it_is_read_is_counted_and_costs_the_others_no
     assert [process.pid for process in listing.rows] == [other.pid]
     assert listing.vanished == 1
     other.communicate("")
+
+
+def test_a_number_that_left_the_cgroup_while_it_was_read_is_nobody_of_the_containers(
+    program: Program, monkeypatch: pytest.MonkeyPatch, cgroup: Path
+) -> None:
+    """As when the process ends after the list was read, and one elsewhere gets its number."""
+    stranger, member = program("pass"), program("pass")
+    for process in (stranger, member):
+        (cgroup / "cgroup.procs").write_text(str(process.pid))
+    web = container(cgroup)
+    read = tree.read_process
+
+    def elsewhere(proc: Path, pid: int, known: object = None) -> object:
+        if pid == stranger.pid:
+            (cgroup.parent / "cgroup.procs").write_text(str(pid))
+        return read(proc, pid)
+
+    monkeypatch.setattr(tree, "read_process", elsewhere)
+    processes = Processes(Containers())
+    listing = processes.of_container(web)
+    assert [process.pid for process in listing.rows] == [member.pid]
+    assert listing.vanished == 1
+    assert processes.members.still(web, [stranger.pid, member.pid]) == {member.pid}
+    assert processes.members.still(Container("/nowhere", "gone", cgroup="/nowhere"), [member.pid]) == set()
+    for process in (stranger, member):
+        process.communicate("")
 
 
 def test_another_process_with_the_number_is_refused(program: Program) -> None:
