@@ -42,12 +42,26 @@ def remove_cgroups(bundle: Path, sys: Path = Path("/sys")) -> None:
 
 def _removed(directory: Path) -> bool:
     try:
-        for text in (directory / "cgroup.procs").read_text().split():
+        for pid in _members(directory):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(text), signal.SIGKILL)
+                _kill(pid, directory)
         directory.rmdir()
     except FileNotFoundError:
         return True
     except OSError:
         return False
     return True
+
+
+def _members(directory: Path) -> list[int]:
+    return [int(text) for text in (directory / "cgroup.procs").read_text().split()]
+
+
+def _kill(pid: int, directory: Path) -> None:
+    """Kill a process if it is in the cgroup while we hold it: by now the number may be another's."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        if pid in _members(directory):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
