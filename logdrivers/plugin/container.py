@@ -20,19 +20,16 @@ from logdrivers.driver import OptionError
 from logdrivers.journal import Entry, JournalReader
 from logdrivers.plugin.blocks import BlockMaker
 from logdrivers.plugin.intake import Intake
-from logdrivers.plugin.record import ContainerRecord
+from logdrivers.plugin.record import REMOVED_MARK, ContainerRecord
 from logdrivers.plugin.requests import Wanted
 from logdrivers.plugin.source_intake import SourceFiles, SourceIntake
 from logdrivers.registry import get
 from logdrivers.source.options import SourceOptions, parse_source
 from logdrivers.source.rate_limit import SOURCE_STATE_NAME
 
-__all__ = ["REMOVED_MARK", "PluginContainer"]
+__all__ = ["PluginContainer"]
 
 log = logging.getLogger(__name__)
-
-#: A file of this name stands in the directory of a container that its engine has removed.
-REMOVED_MARK = "removed"
 
 
 class PluginContainer:

@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 
-__all__ = ["ContainerRecord"]
+__all__ = ["REMOVED_MARK", "ContainerRecord"]
 
 _NAME = "container.json"
+#: A file of this name stands in the directory of a container that its engine has removed.
+REMOVED_MARK = "removed"
 
 
 @dataclass(frozen=True, slots=True)

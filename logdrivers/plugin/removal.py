@@ -14,12 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
-from logdrivers.plugin.container import REMOVED_MARK, PluginContainer
+from logdrivers.plugin.record import REMOVED_MARK
 from logdrivers.source.rate_limit import with_dropped
+
+if TYPE_CHECKING:
+    from logdrivers.plugin.container import PluginContainer
 
 __all__ = ["BUDGET", "DEFAULT_MAX_BYTES", "Removals", "RemovedLines", "removed_lines"]
 

@@ -27,6 +27,7 @@ MODULES = (
     "logdrivers.fluentd",
     "logdrivers.syslog",
     "logdrivers.journald",
+    "logdrivers.none",
 )
 
 
