@@ -38,6 +38,7 @@ class Stat(NamedTuple):
     cpu_seconds: float  #: user and system, in steps of a tick
     threads: int
     start_ticks: int  #: after boot; with the pid it names a process for ever
+    resident: int = 0  #: bytes; what ``statm`` says is more exact
 
     @property
     def kernel_thread(self) -> bool:
@@ -76,6 +77,7 @@ def parse_stat(data: bytes) -> Stat:
         (int(fields[11]) + int(fields[12])) * TICK,
         int(fields[17]),
         int(fields[19]),
+        int(fields[21]) * PAGE if len(fields) > 21 else 0,
     )
 
 
