@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 
 #: Limits change when somebody changes them: looked at this often, and when discovery says "changed".
 LIMITS_EVERY_NS = 10_000_000_000
+#: Runtimes put the first process into a new cgroup and set the limits afterwards: the first reads all look.
+_FIRST_READS = 3
 
 _EMPTY = Sample(0)
 
@@ -48,6 +50,7 @@ class CgroupReader:
         self.gone = False  #: a read found the cgroup removed
         self.directories: Mapping[str, Path] = found  #: by controller; the v2 tree's key is ``UNIFIED``
         self._limits_ns = 0
+        self._first_reads = _FIRST_READS
         self._kept: list[_Keeps] = []
         try:
             self._open(found, per_cpu)
@@ -88,8 +91,9 @@ class CgroupReader:
         Never raises: a controller's failure is in ``Sample.errors``.
         """
         failed: list[str] | None = None
-        if now_ns - self._limits_ns >= LIMITS_EVERY_NS:
+        if self._first_reads or now_ns - self._limits_ns >= LIMITS_EVERY_NS:
             failed = []
+            self._first_reads = max(self._first_reads - 1, 0)
             self.refresh_limits(failed)
             self._limits_ns = now_ns
         try:

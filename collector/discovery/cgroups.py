@@ -273,7 +273,7 @@ class CgroupDiscovery:
         if container.bare:
             member.pid = container.pid
         else:
-            self._endings.watch(found.exit_directory, found.storage, container.id)
+            self._endings.watch(found.exit_directory, found.storage, container.id, found.status)
             self._hold(member, container.pid, process.started_ticks if process else 0)
         self._containers.offer(container)
 
@@ -335,7 +335,8 @@ class CgroupDiscovery:
         known = self._containers.get(container.id)
         if known is None or known.id != container.id or known.state not in RUNNING:
             return
-        code = self._endings.exit_code(member.found.exit_directory, container.id)
+        found = member.found
+        code = self._endings.exit_code(found.exit_directory, container.id, found.status)
         ended = replace(known, state="exited", pid=0, exit_code=code, finished_ns=time.time_ns())
         if self._containers.offered(container.id):
             self._containers.offer(ended)

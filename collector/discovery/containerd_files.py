@@ -1,6 +1,6 @@
-"""What containerd and CRI-O keep on disk of a container: bundle, metadata database, Kubernetes' log links.
+"""What containerd and CRI-O keep on disk of a container: the bundle, and Kubernetes' log links.
 
-No gRPC: the bundle has the CRI annotations, containerd's metadata database (bbolt) has image and labels, and
+No gRPC: the bundle has the CRI annotations, containerd's database (``containerd_metadata.py``) the rest, and
 ``/var/log/containers`` names pod, namespace and container of every container the kubelet runs, whichever
 runtime it uses. Docker's own files, reached through its shim's bundle, are read here too.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 import orjson
 
 from collector.container import Container, LogSource
-from collector.discovery.bolt import BoltFile
-from collector.discovery.inspection import parse_inspect
+from collector.discovery.containerd_metadata import Metadata
+from collector.discovery.inspection import parse_inspect, parse_time
 from collector.discovery.oci_bundle import (
     annotations_of,
     memory_limit,
@@ -60,7 +60,6 @@ _CRI_LABELS = {
 }
 _LINK = re.compile(r"(?P<pod>[^_]+)_(?P<namespace>[^_]+)_(?P<container>.+)-(?P<id>[0-9a-f]{64})\.log")
 _POD_DIRECTORY = re.compile(r"(?P<namespace>[^_]+)_(?P<pod>[^_]+)_(?P<uid>[^_]+)")
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +70,39 @@ class KubernetesLog:
     labels: Mapping[str, str]
 
 
-def containerd_container(bundle: Path, namespace: str, name: str, known: Container) -> Container:
-    """``known`` completed from a containerd bundle. Raises OSError, ValueError where that cannot be read."""
+def containerd_container(root: Path, bundle: Path, metadata: Metadata, known: Container) -> Container:
+    """``known`` completed from a containerd bundle and its database's ``metadata``.
+
+    Raises OSError, ValueError where the bundle cannot be read.
+    """
     spec = read_bundle(bundle)
     given = annotations_of(spec)
-    image, labels = _metadata(bundle, namespace, name)
+    labels = dict(metadata.labels)
     labels |= {label: given[_CRI + key] for key, label in _CRI_LABELS.items() if given.get(_CRI + key)}
     found = replace(
         known,
-        name=labels.get("nerdctl/name") or known.name,
-        image=given.get(_CRI + "image-name") or image,
+        name=labels.get("nerdctl/name") or metadata.name or known.name,
+        image=given.get(_CRI + "image-name") or metadata.image,
+        image_id=metadata.image_id,
         engine="containerd",
         network_mode=network_mode(spec),
+        created_ns=metadata.created_ns,
+        restarts=metadata.restarts,
         memory_limit_bytes=memory_limit(spec),
         labels=labels,
     )
+    if metadata.log_path:
+        found = replace(found, log=LogSource("cri", _below(root, metadata.log_path)))
     sandbox = given.get(_CRI + "sandbox-id", "")
     if sandbox and given.get(_CRI + "container-type") == "container":
         found = replace(found, network_mode=f"container:{sandbox}")
     if "nerdctl/state-dir" in labels:
         path = f"{labels['nerdctl/state-dir']}/{known.id}-json.log"
-        found = replace(found, log=LogSource("json-file", path))
+        found = replace(found, log=LogSource("json-file", _below(root, path)))
     return found
 
 
-def crio_container(bundle: Path, known: Container) -> Container:
+def crio_container(root: Path, bundle: Path, known: Container) -> Container:
     """``known`` completed from a CRI-O bundle. Raises OSError, ValueError."""
     spec = read_bundle(bundle)
     given = annotations_of(spec)
@@ -112,11 +119,14 @@ def crio_container(bundle: Path, known: Container) -> Container:
         known,
         name=given.get(_CRIO + "Name") or known.name,
         image=given.get(_CRIO + "ImageName") or given.get(_CRIO + "Image", ""),
+        image_id=given.get(_CRIO + "ImageRef", ""),
         engine="cri-o",
         network_mode=mode,
+        created_ns=parse_time(given.get(_CRIO + "Created", "")),
+        restarts=_attempt(given.get(_CRIO + "Metadata", "")),
         memory_limit_bytes=memory_limit(spec),
         labels=labels,
-        log=LogSource("cri", path) if path and not sandbox else known.log,
+        log=LogSource("cri", _below(root, path)) if path and not sandbox else known.log,
     )
 
 
@@ -144,6 +154,7 @@ def docker_container(root: Path, bundle: Path | None, known: Container) -> Conta
         started_ns=known.started_ns,
         finished_ns=0,
         exit_code=None,
+        log=replace(found.log, path=_below(root, found.log.path)) if found.log.path else found.log,
     )
 
 
@@ -217,31 +228,14 @@ def _pod_by_uid(root: Path, uid: str) -> dict[str, str]:
     return {POD: match["pod"], NAMESPACE: match["namespace"]} if match else {}
 
 
-def _metadata(bundle: Path, namespace: str, name: str) -> tuple[str, dict[str, str]]:
-    """Image and labels in containerd's metadata database, whose place the bundle's ``work`` link tells."""
-    try:
-        root = (bundle / "work").readlink().parents[2]
-    except (OSError, IndexError):
-        return "", {}
-    path = root / "io.containerd.metadata.v1.bolt" / "meta.db"
-    for attempt in range(_TRIES):
-        try:
-            with BoltFile(path) as file:
-                bucket = file.root().bucket(b"v1", namespace.encode(), b"containers", name.encode())
-                if bucket is None:
-                    return "", {}
-                labels = bucket.bucket(b"labels")
-                pairs = labels.items() if labels is not None else ()
-                image = (bucket.get(b"image") or b"").decode(errors="replace")
-                return image, {
-                    key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs
-                }
-        except OSError:
-            return "", {}
-        except ValueError as error:
-            if attempt == _TRIES - 1:
-                logger.warning("cannot read containerd's metadata in %s: %s", path, error)
-    return "", {}
+def _attempt(metadata: str) -> int:
+    """How often Kubernetes restarted the container, by CRI-O's copy of the request's metadata."""
+    attempt = _json_labels(metadata).get("attempt", "")
+    return int(attempt) if attempt.isdigit() else 0
+
+
+def _below(root: Path, path: str) -> str:
+    return str(root / path.lstrip("/"))
 
 
 def _json_labels(text: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""How containers without an engine to ask ended: the files conmon writes, told of by the kernel.
+"""How containers without an engine to ask ended: the files conmon and containerd write, told of by the kernel.
 
 conmon leaves ``<exit directory>/<id>`` with the exit code, which podman reads and removes soon after; podman
-removes ``overlay-containers/<id>`` with the container. Both directories are watched once a container that
+removes ``overlay-containers/<id>`` with the container. containerd's CRI part puts a new ``status`` into
+``containers/<id>``, which it removes with the container. The directories are watched once a container that
 uses them is found.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from collector.discovery.containerd_metadata import exit_code_of_status
 from collector.discovery.podman_files import exit_code_in
 from collector.inotify import CLOSE_WRITE, CREATE, DELETE, IS_DIRECTORY, MOVED_TO, OVERFLOW, Inotify
 
@@ -22,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_CODES = 256
 _MOST_DIRECTORIES = 64
+_MOST_STATUSES = 4096
 
 
 class Endings:
@@ -36,6 +40,7 @@ class Endings:
         self._exits: dict[int, Path] = {}
         self._stores: dict[int, Path] = {}
         self._watched: dict[Path, int] = {}
+        self._statuses: dict[int, Path] = {}  # a watch of one container's directory to the file in it
         self._store_of: dict[str, Path] = {}
         self._codes: OrderedDict[str, int] = OrderedDict()
 
@@ -45,7 +50,13 @@ class Endings:
         self._inotify = Inotify()
         loop.add_reader(self._inotify.fileno(), self._readable)
 
-    def watch(self, exit_directory: Path | None, storage: Path | None, container_id: str) -> None:
+    def watch(
+        self,
+        exit_directory: Path | None,
+        storage: Path | None,
+        container_id: str,
+        status: Path | None = None,
+    ) -> None:
         """Listen for the end and for the removal of a container; directories that are not there are left out."""
         self._codes.pop(container_id, None)  # of an earlier run
         if exit_directory is not None:
@@ -54,14 +65,20 @@ class Endings:
             directory = next(storage.glob(f"*-containers/{container_id}"), None)
             if directory is not None and self._add(directory.parent, self._stores, DELETE):
                 self._store_of[container_id] = directory
+        if status is not None and self._add_status(status):
+            self._store_of[container_id] = status.parent
 
-    def exit_code(self, exit_directory: Path | None, container_id: str) -> int | None:
+    def exit_code(
+        self, exit_directory: Path | None, container_id: str, status: Path | None = None
+    ) -> int | None:
         """The code, where it is known by now."""
         if self._inotify is not None:
             self._readable()  # what was told and not yet heard
         code = self._codes.get(container_id)
         if code is None and exit_directory is not None:
             code = exit_code_in(exit_directory, container_id)
+        if code is None and status is not None:
+            code = exit_code_of_status(status)
         return code
 
     def kept(self, container_id: str) -> bool:
@@ -81,7 +98,7 @@ class Endings:
                 self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
-        for watched in (self._exits, self._stores, self._watched):
+        for watched in (self._exits, self._stores, self._watched, self._statuses):
             watched.clear()  # numbers of another descriptor say nothing when it starts again
 
     def _add(self, directory: Path, watches: dict[int, Path], mask: int) -> bool:
@@ -98,6 +115,29 @@ class Endings:
         self._watched[directory] = number
         return True
 
+    def _add_status(self, status: Path) -> bool:
+        """Watch one container's directory, and that of all of them for its removal."""
+        if not self._add(status.parent.parent, self._stores, DELETE):
+            return False
+        if self._inotify is None or len(self._statuses) >= _MOST_STATUSES:
+            return False
+        try:
+            self._statuses[self._inotify.add(status.parent, MOVED_TO | CLOSE_WRITE)] = status
+        except OSError as error:
+            logger.info("the end of a container is not told by %s: %s", status, error)
+            return False
+        return True
+
+    def _status_changed(self, watch: int, name: bytes) -> None:
+        status = self._statuses[watch]
+        if name != os.fsencode(status.name) or self._inotify is None:
+            return
+        code = exit_code_of_status(status)
+        if code is not None:
+            self._inotify.remove(watch)
+            del self._statuses[watch]
+            self._exit_told(status.parent.name, code)
+
     def _readable(self) -> None:
         assert self._inotify is not None
         for watch, mask, name in self._inotify.read():
@@ -105,7 +145,9 @@ class Endings:
                 self._look_again()
                 continue
             container_id = name.decode(errors="replace")
-            if watch in self._exits:
+            if watch in self._statuses:
+                self._status_changed(watch, name)
+            elif watch in self._exits:
                 code = exit_code_in(self._exits[watch], container_id)
                 if code is not None:
                     self._codes[container_id] = code
@@ -113,12 +155,18 @@ class Endings:
                         self._codes.popitem(last=False)
                     self._exit_told(container_id, code)
             elif watch in self._stores and mask & IS_DIRECTORY:
-                self._store_of.pop(container_id, None)
-                self._forgotten(container_id)
+                self._let_go(container_id)
+
+    def _let_go(self, container_id: str) -> None:
+        directory = self._store_of.pop(container_id, None)
+        for watch in [watch for watch, status in self._statuses.items() if status.parent == directory]:
+            del self._statuses[watch]  # the kernel's went with the directory
+        self._forgotten(container_id)
 
     def _look_again(self) -> None:
-        """The kernel dropped events: see which containers are gone."""
+        """The kernel dropped events: see which containers ended, and which are gone."""
+        for watch, status in tuple(self._statuses.items()):
+            self._status_changed(watch, os.fsencode(status.name))
         for container_id, directory in tuple(self._store_of.items()):
             if not directory.is_dir():
-                del self._store_of[container_id]
-                self._forgotten(container_id)
+                self._let_go(container_id)

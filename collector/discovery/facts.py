@@ -19,6 +19,7 @@ from collector.discovery.containerd_files import (
     docker_container,
     kubernetes_container,
 )
+from collector.discovery.containerd_metadata import read_metadata
 from collector.discovery.keeper import Keeper, Process, boot_time_ns, keeper_of, read_process
 from collector.discovery.podman_files import container_of_files, rootless_storage, storage_of_bundle
 from collector.discovery.scopes import Kind, Scope
@@ -40,6 +41,7 @@ class Found:
     container: Container
     exit_directory: Path | None = None  #: conmon's
     storage: Path | None = None  #: podman's, in which the container's directory is while podman knows it
+    status: Path | None = None  #: of containerd's CRI part, in a directory it removes with the container
 
 
 class Facts:
@@ -98,7 +100,7 @@ class Facts:
     def _complete(self, scope: Scope, keeper: Keeper | None, container: Container) -> Found:
         bundle = self._below(keeper.bundle) if keeper and keeper.bundle else None
         exits = self._below(keeper.exit_directory) if keeper and keeper.exit_directory else None
-        storage: Path | None = None
+        storage = status = None
         if container.engine == "podman":
             storage = storage_of_bundle(str(bundle)) if bundle else None
             storage = storage or self._usual_storage(scope)
@@ -110,19 +112,19 @@ class Facts:
             bundle = bundle or self._below(
                 f"/run/containers/storage/overlay-containers/{container.id}/userdata"
             )
-            container = crio_container(bundle, container)
+            container = crio_container(self._roots.root, bundle, container)
         elif container.engine == "docker":
             inside = bundle.parent / container.id if bundle else None
             container = docker_container(self._roots.root, inside, container)
         elif container.engine == "containerd":
-            container = self._containerd(keeper, bundle, scope, container)
+            container, status = self._containerd(keeper, bundle, scope, container)
         if scope.pod_uid:
             container = self._pod(scope, container)
-        return Found(container, exits, storage)
+        return Found(container, exits, storage, status)
 
     def _containerd(
         self, keeper: Keeper | None, bundle: Path | None, scope: Scope, container: Container
-    ) -> Container:
+    ) -> tuple[Container, Path | None]:
         if keeper is None or bundle is None:
             namespace = "k8s.io" if scope.pod_uid else "default"
             name = container.id
@@ -132,7 +134,8 @@ class Facts:
             own = scope.id or scope.path.rpartition("/")[2]
             name = own if (bundle.parent / own).is_dir() else keeper.id
             bundle = bundle.parent / name
-        return containerd_container(bundle, namespace, name, container)
+        metadata = read_metadata(self._roots.root, bundle, namespace, name)
+        return containerd_container(self._roots.root, bundle, metadata, container), metadata.status
 
     def _pod(self, scope: Scope, container: Container) -> Container:
         return kubernetes_container(self._roots.root, scope.pod_uid, container)
@@ -147,7 +150,7 @@ class Facts:
 
     def _usual_storage(self, scope: Scope) -> Path:
         user = _USER_SLICE.search(scope.path)
-        own = rootless_storage(int(user[1])) if user else None
+        own = rootless_storage(self._roots.root, int(user[1])) if user else None
         return self._below(str(own or "/var/lib/containers/storage"))
 
     def _below(self, path: str) -> Path:

@@ -171,12 +171,26 @@ def _image_id(digits: str) -> str:
     return f"sha256:{digits}" if len(digits) == 64 else digits
 
 
-def rootless_storage(uid: int) -> Path | None:
-    """Where a user's podman keeps its containers unless told otherwise; None for no such user."""
-    import pwd  # rarely needed
+def rootless_storage(root: Path, uid: int) -> Path | None:
+    """Where a user's podman keeps its containers unless told otherwise; None for no such user.
 
-    try:
-        home = pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        return None
+    The user is looked for in the host's own list first, which is another than ours in a container.
+    """
+    home = _home_in(root / "etc/passwd", uid)
+    if not home:
+        import pwd  # rarely needed: users from elsewhere than the file
+
+        try:
+            home = pwd.getpwuid(uid).pw_dir
+        except KeyError:
+            return None
     return Path(home) / ".local/share/containers/storage"
+
+
+def _home_in(passwd: Path, uid: int) -> str:
+    try:
+        lines = passwd.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    fields = (line.split(":") for line in lines)
+    return next((each[5] for each in fields if len(each) >= 7 and each[2] == str(uid)), "")

@@ -122,13 +122,14 @@ def test_limits_are_looked_at_again(tmp_path: Path, recorded: Any) -> None:
     cgroup = reader(roots)
     now = LIMITS_EVERY_NS
     seen = []
-    for step, text in ((0, "209715200"), (1, "max"), (LIMITS_EVERY_NS, "max")):
+    set_late = ((0, "max"), (1, "max"), (2, "209715200"))  # by a runtime, after the first process was in
+    for step, text in (*set_late, (3, "max"), (2 + LIMITS_EVERY_NS, "max")):
         limit.write_text(text + "\n")
         memory = cgroup.read(now + step).memory
         assert memory is not None
         seen.append(memory.limit_bytes)
     cgroup.close()
-    assert seen == [209715200, 209715200, None]
+    assert seen == [None, None, 209715200, 209715200, None]
 
 
 def test_a_cgroup_removed_in_the_middle_keeps_its_last_values(make_cgroup: Any) -> None:

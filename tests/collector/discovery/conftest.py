@@ -30,6 +30,7 @@ def _load(name: str) -> ModuleType:
 
 
 _live = _load("live")
+_cri = _load("cri")
 _load("host_tree")
 
 
@@ -37,6 +38,12 @@ _load("host_tree")
 def live() -> ModuleType:
     """The module with real podman and containerd."""
     return _live
+
+
+@pytest.fixture(scope="session")
+def cri() -> ModuleType:
+    """The module with a real containerd that answers a kubelet."""
+    return _cri
 
 
 @dataclass

@@ -85,17 +85,32 @@ class Containerd:
         config = self.root / "config.toml"
         config.write_text(
             f'version = 2\nroot = "{self.root}/root"\nstate = "{self.root}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            f'[grpc]\naddress = "{self.root}/s"\n[ttrpc]\naddress = "{self.root}/t"\n'
+            f'{self.configuration}[grpc]\naddress = "{self.root}/s"\n[ttrpc]\naddress = "{self.root}/t"\n'
         )
         self.rootfs = busybox(self.root / "bb")
         with (self.root / "log").open("wb") as log:
-            self.process = subprocess.Popen(["containerd", "-c", str(config)], stdout=log, stderr=log)
+            command = [*self.launcher, "containerd", "-c", str(config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + 60
         while self("version", check=False).returncode:
             assert self.process.poll() is None, (self.root / "log").read_text()[-2000:]
             assert time.monotonic() < end, "containerd did not answer"
             time.sleep(0.05)
+
+    @property
+    def cgroup(self) -> str:
+        """The topmost of the cgroups that are its containers' own."""
+        return self.namespace
+
+    @property
+    def configuration(self) -> str:
+        """What its configuration says beside the places of its files."""
+        return 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+
+    @property
+    def launcher(self) -> list[str]:
+        """What it is started by."""
+        return []
 
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = ["ctr", "-a", str(self.root / "s"), "-n", self.namespace, *words]
@@ -118,7 +133,7 @@ class Containerd:
             self.remove(name)
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
-        _tidy(self.root, self.namespace)
+        _tidy(self.root, self.cgroup)
 
 
 def _tidy(root: Path, cgroup: str) -> None:

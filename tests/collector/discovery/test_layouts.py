@@ -287,7 +287,7 @@ def test_kubernetes_with_cri_o(tree: Any, path: str) -> None:
     found = only(discover(tree))
     assert (found.engine, found.name, found.image) == ("cri-o", name, "registry/app:7")
     assert found.labels == KUBERNETES | {"tier": "front"}
-    assert (found.log.driver, found.log.path) == ("cri", log)
+    assert (found.log.driver, found.log.path) == ("cri", f"{tree.directory}/root{log}")
     assert found.network_mode == f"container:{SANDBOX}"
 
 
