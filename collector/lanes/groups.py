@@ -13,8 +13,9 @@ from collector.lanes.conntrack import ConntrackGroup
 from collector.lanes.controllers import CpusetGroup, HugetlbGroup, NumaGroup
 from collector.lanes.lane import Group
 from collector.lanes.netstat import AdvancedTcpGroup, NetstatGroup, SockstatGroup
-from collector.lanes.processes import ProcessGroup, SchedGroup, TaskGroup
+from collector.lanes.processes import ProcessGroup, SchedGroup
 from collector.lanes.sockets import TcpGroup, UdpGroup
+from collector.lanes.tasks import TaskGroup
 from collector.roots import Roots
 
 __all__ = ["CHOICES", "SAMPLED", "Choice", "choose", "make"]
@@ -42,7 +43,7 @@ CHOICES: Mapping[str, Choice] = {
     "sockstat": Choice(True, 30.0, lambda _, seconds: SockstatGroup(seconds)),
     "conntrack": Choice(True, 30.0, ConntrackGroup),
     "process": Choice(True, 30.0, ProcessGroup),
-    "cpuLoad": Choice(True, 30.0, TaskGroup),
+    "cpuLoad": Choice(True, 10.0, TaskGroup),
     "disk": Choice(True, 300.0, DiskGroup),
     "hugetlb": Choice(True, 60.0, HugetlbGroup),
     "advtcp": Choice(False, 30.0, lambda _, seconds: AdvancedTcpGroup(seconds)),

@@ -10,7 +10,7 @@ from collector.cgroup.files import read_whole
 from collector.cgroup.layout import UNIFIED
 from collector.target import Target
 
-__all__ = ["directory_of", "processes", "threads"]
+__all__ = ["below", "directory_of", "processes", "threads"]
 
 
 def directory_of(target: Target, *controllers: str) -> Path | None:
@@ -40,17 +40,26 @@ def _home(target: Target) -> Path | None:
     return directory or next(iter(target.cgroup.directories.values()), None)
 
 
-def _members(directory: Path, name: str) -> list[int]:
-    members: list[int] = []
-    waiting = [directory]
-    while waiting:
-        place = waiting.pop()
+def below(directory: Path) -> list[Path]:
+    """A cgroup and all cgroups in it. Raises OSError when it is gone."""
+    found = [directory]
+    for place in found:
         try:
-            members += map(int, read_whole(place, name).split())
             # A directory has a link from itself, its parent, and each of the directories in it.
             if place.stat().st_nlink > 2:
                 with os.scandir(place) as entries:
-                    waiting += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+                    found += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if place == directory or error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+    return found
+
+
+def _members(directory: Path, name: str) -> list[int]:
+    members: list[int] = []
+    for place in below(directory):
+        try:
+            members += map(int, read_whole(place, name).split())
         except OSError as error:
             # A child that went; a threaded cgroup does not list processes, its parent does.
             if place == directory or error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):

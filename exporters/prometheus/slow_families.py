@@ -59,6 +59,18 @@ _PROCESS = (
         "Soft limit of the first process, -1 if none.",
         varies=("ulimit",),
     ),
+    _row(
+        "cpuLoad",
+        _GAUGE,
+        "container_cpu_load_average_10s",
+        "Threads running or ready to run, averaged over ten seconds, in thousandths.",
+    ),
+    _row(
+        "cpuLoad",
+        _GAUGE,
+        "container_cpu_load_d_average_10s",
+        "Threads that wait uninterruptibly, averaged over ten seconds, in thousandths.",
+    ),
     _row("cpuLoad", _GAUGE, "container_tasks_state", "Tasks by state.", varies=("state",)),
     _row(
         "sched",

@@ -14,7 +14,7 @@ import pytest
 from collector.cgroup.layout import UNIFIED
 from collector.lanes import processes as lane_processes
 from collector.lanes.members import processes, threads
-from collector.lanes.processes import ProcessGroup, SchedGroup, TaskGroup, parse_limit, parse_schedstat
+from collector.lanes.processes import ProcessGroup, SchedGroup, parse_limit, parse_schedstat
 from collector.roots import Roots
 from tests.collector.conftest import eventually
 from tests.collector.lanes.conftest import Running, values
@@ -24,10 +24,6 @@ CHILD = """
 import os, socket
 kept = [socket.socket() for _ in range(3)] + [open(os.devnull) for _ in range(2)]
 """
-
-
-def state(found: dict[tuple[str, str], float]) -> dict[str, float]:
-    return {state: value for (family, state), value in found.items() if family == "container_tasks_state"}
 
 
 def one(found: dict[tuple[str, str], float], family: str, label: str = "") -> float:
@@ -69,34 +65,6 @@ def test_processes_of_cgroups_below_count(run: Callable[..., Running]) -> None:
         os.kill(child, signal.SIGKILL)
         eventually(lambda: not (below / "cgroup.procs").read_text())
         below.rmdir()
-
-
-THREADS = """
-import threading
-for _ in range(4): threading.Thread(target=threading.Event().wait, daemon=True).start()
-"""
-
-
-def test_threads_sleep(run: Callable[..., Running]) -> None:
-    container = run(THREADS, network=False)
-    assert len(threads(container.target)) == 5
-    group = TaskGroup(Roots())
-    eventually(lambda: state(container.read(group))["sleeping"] == 5)
-    assert state(container.read(group)) == {
-        "sleeping": 5,
-        "running": 0,
-        "stopped": 0,
-        "uninterruptible": 0,
-        "iowaiting": 0,
-    }
-
-
-def test_a_stopped_process(run: Callable[..., Running]) -> None:
-    container = run(
-        "import os, signal\nif (pid := os.fork()) == 0: signal.pause()\nos.kill(pid, 19)\n", False
-    )
-    group = TaskGroup(Roots())
-    eventually(lambda: state(container.read(group))["stopped"] == 1)
 
 
 def test_time_of_threads_that_ended_stays_counted(run: Callable[..., Running]) -> None:
@@ -187,12 +155,11 @@ def recorded_tree(root: Path, version: int) -> Any:
 def test_a_recorded_container(tmp_path: Path, version: int) -> None:
     target = recorded_tree(tmp_path, version)
     roots = Roots(proc=tmp_path / "proc")
-    found = values([*ProcessGroup(roots).read(target), *TaskGroup(roots).read(target)])
+    found = values(ProcessGroup(roots).read(target))
     assert one(found, "processes") == 2
     assert one(found, "file_descriptors") == 4
     assert one(found, "sockets") == 2
     assert one(found, "ulimits_soft", "max_open_files") == 1024
-    assert state(found) == {"sleeping": 1, "running": 1, "stopped": 0, "uninterruptible": 1, "iowaiting": 0}
     found = values(SchedGroup(roots).read(target))
     assert one(found, "cpu_schedstat_run_seconds_total") == 41
     assert one(found, "cpu_schedstat_runqueue_seconds_total") == 1.5

@@ -143,6 +143,7 @@ def test_promtool_finds_every_slow_family_sound(page: Page) -> None:
     # Names that are cAdvisor's or node_exporter's are kept on purpose.
     known = (
         "cadvisor_version_info ",
+        "container_cpu_load_d_average_10s ",
         "container_fs_inodes_total ",
         "container_memory_failcnt ",
         "container_hugetlb_failcnt ",
