@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.classes import class_run, line_indexes, literal_run, places_of, scan_classes
+from collector.hits import TIME_LIMIT_SECONDS, Hit, SearchError
 from collector.matching import for_source, select
 from collector.needs import Clause, fold, needs
 from collector.query import All, And, Node, Query, Regex
@@ -25,30 +26,11 @@ from collector.regex import RegexProcess, RegexTimeout, spans_lines
 from collector.segments.chunk import Chunk
 from collector.segments.frames import Corrupt
 from collector.sink import Source
-from logdrivers.block import Stream
 
 __all__ = ["TIME_LIMIT_SECONDS", "Hit", "Plan", "Plans", "SearchError", "Searchable", "Unit", "search"]
 
-TIME_LIMIT_SECONDS: Final = 30.0
 #: From this strength on a clause is looked for before an expression is tried: two characters and more.
 _STRONG: Final = 2 * 8 - 4
-
-
-class SearchError(Exception):
-    """A search that was given up: why, and what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A line that matches."""
-
-    time_ns: int
-    source: Source
-    stream: Stream
-    line: bytes  #: as the container wrote it, without its newline
-    source_number: int
-    line_number: int  #: lines of this source stored before it
-    attrs: Mapping[str, str]  #: what came with it: GELF's further fields, labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 One process owns a directory. Blocks are appended to a raw segment and survive kill -9 when ``append``
 returns; a background thread seals full segments (``segments/sealing.py``) and removes the oldest. Searching
 is ``search.py``, an exporter's place is ``cursor.py``. Always: written = held + removed + corrupt lines.
+What searches, seals and reads ahead is imported when it is used: an agent without logs is spared the memory.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 from collector.cursor import Position, StoreCursor, Taken, Token, settle
-from collector.query import Query
+from collector.hits import TIME_LIMIT_SECONDS, Hit
 from collector.retention import Victim, choose
 from collector.roots import Roots
-from collector.search import TIME_LIMIT_SECONDS, Hit, Searchable, search
 from collector.segments.catalog import Catalog, CursorRow, Removal
 from collector.segments.frames import check_block, encode_extra, pack_header
 from collector.segments.lock import StoreLocked, take_lock
 from collector.segments.opening import Opened, Segment, boot_id, open_segments, require_catalog
 from collector.segments.raw import RawSegment
-from collector.segments.reading import ahead, take
-from collector.segments.sealing import seal
-from collector.segments.windows import RawView, SealedView
 from collector.sink import Source
 from collector.store_counters import CursorCounters, StoreCounters
 from logdrivers.block import Block
+
+if TYPE_CHECKING:
+    from collector.query import Query
+    from collector.search import Searchable
 
 __all__ = ["CursorCounters", "Store", "StoreCounters", "StoreLocked"]
 
@@ -240,6 +241,9 @@ class Store:
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
     ) -> Iterator[Hit]:
         """Lines that match, from ``since_ns`` on and before ``until_ns``; see ``collector.search.search``."""
+        from collector.search import search
+        from collector.segments.windows import RawView, SealedView
+
         with self._lock:
             self._check_open()
             views: list[Searchable] = [
@@ -276,6 +280,8 @@ class Store:
 
     def take(self, position: Position, max_bytes: int) -> Taken:
         """Blocks from a position on, all of one segment."""
+        from collector.segments.reading import take
+
         with self._lock:
             self._check_open()
             segment = self._segments.get(position.segment)
@@ -305,6 +311,8 @@ class Store:
 
     def ahead(self, position: Position) -> tuple[int, int]:
         """Lines and bytes behind a position."""
+        from collector.segments.reading import ahead
+
         with self._lock:
             later = [segment for number, segment in self._segments.items() if number > position.segment]
             segment = self._segments.get(position.segment)
@@ -383,6 +391,8 @@ class Store:
                 log.error("store %s: cannot put the active segment on the disk: %s", self._directory, error)
 
     def _seal(self, segment: RawSegment) -> None:
+        from collector.segments.sealing import seal
+
         started = time.thread_time()
         sealed = seal(segment, self._directory)
         self._sealing_seconds += time.thread_time() - started
@@ -407,6 +417,8 @@ class Store:
 
     def _remove(self, victim: Victim) -> Path:
         """Take a segment out, with what every cursor loses by it."""
+        from collector.segments.reading import ahead
+
         segment = self._segments[victim.number]
         rows: dict[str, CursorRow] = {}
         lost: dict[str, int] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.segments.catalog import Catalog, CursorRow
-from collector.segments.frames import Corrupt, decode_extra, frames
+from collector.segments.frames import Corrupt, decode_extra
 from collector.segments.raw import RawSegment
 from collector.segments.sealed import SealedSegment
 from collector.sink import Source
@@ -164,7 +164,7 @@ def _replay(
     for number, segment in sorted(segments.items()):
         if number <= through or not isinstance(segment, RawSegment):
             continue
-        for frame in frames(segment.headers()):
+        for frame in segment.each_frame():
             next_line = frame.first_line + frame.lines
             if next_line > next_lines.get(frame.source, -1):
                 next_lines[frame.source] = next_line

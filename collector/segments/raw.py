@@ -15,22 +15,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 from collector.segments.frames import (
-    FRAME,
     HEADER_BYTES,
+    HELD_BYTES,
     MAGIC,
     Corrupt,
     Frame,
-    FrameArray,
     crc32,
     decode_payload,
     parse_headers,
+    unpack_frames,
     valid_header,
 )
+
+if TYPE_CHECKING:
+    from collector.segments.frames import FrameArray
 
 __all__ = ["RawSegment", "Repair"]
 
@@ -121,7 +124,7 @@ class RawSegment:
         if size > self.end:
             with mmap.mmap(self._fd, size, prot=mmap.PROT_READ) as data:
                 for offset, header in _scan(data, self.end):
-                    row = Frame._make(parse_headers(header + _OFFSET.pack(offset)).tolist()[0])
+                    row = next(unpack_frames(header + _OFFSET.pack(offset)))
                     corrupt_bytes += offset - self.end
                     corrupt_lines += row.lines_before - self.lines
                     self.lines = row.lines_before
@@ -183,13 +186,19 @@ class RawSegment:
     def headers(self, start: int = 0) -> FrameArray:
         """The headers of all whole frames, from the ``start``-th held on (not the ordinal)."""
         with self._lock:
-            held = bytes(memoryview(self._index)[start * FRAME.itemsize :])
+            held = bytes(memoryview(self._index)[start * HELD_BYTES :])
         return parse_headers(held)
+
+    def each_frame(self) -> Iterator[Frame]:
+        """All whole frames, one by one."""
+        with self._lock:
+            held = bytes(self._index)
+        return unpack_frames(held)
 
     def from_ordinal(self, ordinal: int) -> FrameArray:
         """The headers of the frames with this ordinal or a later one."""
         with self._lock:
-            held = len(self._index) // FRAME.itemsize
+            held = len(self._index) // HELD_BYTES
         start = max(0, ordinal - (self.frames - held))  # damage only makes the index shorter
         array = self.headers(min(start, held))
         return array[array["ordinal"] >= ordinal]
@@ -249,7 +258,7 @@ def _scan(data: mmap.mmap, offset: int) -> Iterator[tuple[int, bytes]]:
     while offset < size:
         header = data[offset : offset + HEADER_BYTES]
         if valid_header(header):
-            row = Frame._make(parse_headers(header + _OFFSET.pack(offset)).tolist()[0])
+            row = next(unpack_frames(header + _OFFSET.pack(offset)))
             end = offset + row.size
             if end <= size and crc32(data[offset + HEADER_BYTES : end]) == row.payload_crc:
                 yield offset, header

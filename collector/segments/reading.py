@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from collector.cursor import Position, Taken
 from collector.segments.chunk import JOINER, OPENER, Layout, Row
-from collector.segments.frames import Corrupt, Frame, FrameArray, decode_block, frames
+from collector.segments.frames import Corrupt, Frame, decode_block, frames
 from collector.segments.raw import RawSegment
 from collector.segments.sealed import Entry, SealedSegment
 from collector.sink import Source, StoredBlock
 from logdrivers.block import Block, Encoding, Stream
+
+if TYPE_CHECKING:
+    from collector.segments.frames import FrameArray
 
 __all__ = ["ahead", "merge", "take"]
 

@@ -12,57 +12,79 @@ import struct
 import threading
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
-import numpy as np
-import numpy.typing as npt
 import zstandard
 
 from collector.segments.chunk import Chunk, Layout, Row
 from collector.segments.frames import Corrupt, crc32
 from logdrivers.block import Partial
 
-__all__ = ["ENTRY", "LEDGER", "ROW", "TRAILER", "Entry", "SealedSegment", "Trailer"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-#: One chunk.
-ENTRY: Final = np.dtype(
-    [
-        ("source", "<u4"),
-        ("layout", "u1"),
-        ("encoding", "u1"),
-        ("has_attrs", "u1"),
-        ("filter_log2", "u1"),
-        ("lines", "<u4"),
-        ("raw_bytes", "<u4"),  # of its blocks' data
-        ("text_raw", "<u4"),
-        ("text_bytes", "<u4"),
-        ("text_crc", "<u4"),
-        ("rest_raw", "<u4"),
-        ("rest_bytes", "<u4"),
-        ("rest_crc", "<u4"),
-        ("rows_bytes", "<u4"),
-        ("rows_crc", "<u4"),
-        ("offset", "<u8"),  # of the text; rest and rows follow
-        ("filter_offset", "<u8"),
-        ("first_line", "<u8"),
-        ("first_ns", "<i8"),
-        ("last_ns", "<i8"),
-    ]
-)
-ROW: Final = np.dtype(
-    [
-        ("first_line", "<u8"),
-        ("first_ns", "<i8"),
-        ("last_ns", "<i8"),
-        ("lines", "<u4"),
-        ("stream", "u1"),
-    ]
-)
-LEDGER: Final = np.dtype([("end_line", "<u8"), ("ordinal", "<u4"), ("source", "<u4")])
+__all__ = ["TRAILER", "Entry", "SealedSegment", "Trailer", "entry_type", "ledger_type", "pack_rows"]
 
 MAGIC: Final = b"TAFSEAL1"
+
+
+@cache
+def entry_type() -> np.dtype[np.void]:
+    """One chunk, as a row of an array."""
+    import numpy as np
+
+    return np.dtype(
+        [
+            ("source", "<u4"),
+            ("layout", "u1"),
+            ("encoding", "u1"),
+            ("has_attrs", "u1"),
+            ("filter_log2", "u1"),
+            ("lines", "<u4"),
+            ("raw_bytes", "<u4"),  # of its blocks' data
+            ("text_raw", "<u4"),
+            ("text_bytes", "<u4"),
+            ("text_crc", "<u4"),
+            ("rest_raw", "<u4"),
+            ("rest_bytes", "<u4"),
+            ("rest_crc", "<u4"),
+            ("rows_bytes", "<u4"),
+            ("rows_crc", "<u4"),
+            ("offset", "<u8"),  # of the text; rest and rows follow
+            ("filter_offset", "<u8"),
+            ("first_line", "<u8"),
+            ("first_ns", "<i8"),
+            ("last_ns", "<i8"),
+        ]
+    )
+
+
+@cache
+def row_type() -> np.dtype[np.void]:
+    """One row of a chunk."""
+    import numpy as np
+
+    return np.dtype(
+        [
+            ("first_line", "<u8"),
+            ("first_ns", "<i8"),
+            ("last_ns", "<i8"),
+            ("lines", "<u4"),
+            ("stream", "u1"),
+        ]
+    )
+
+
+@cache
+def ledger_type() -> np.dtype[np.void]:
+    """One frame of the raw form: what it held of a source."""
+    import numpy as np
+
+    return np.dtype([("end_line", "<u8"), ("ordinal", "<u4"), ("source", "<u4")])
 
 
 class Trailer(NamedTuple):
@@ -149,13 +171,15 @@ class SealedSegment:
     def _read_tables(self) -> _Tables:
         tables = self._tables()
         if tables is None:
+            import numpy as np
+
             trailer = self._trailer
-            size = trailer.ledger_bytes + trailer.entries * ENTRY.itemsize
+            size = trailer.ledger_bytes + trailer.entries * entry_type().itemsize
             data = os.pread(self._fd, size, trailer.ledger_offset)
             if crc32(data) != trailer.tables_crc:
                 self.damaged_frames += 1
                 raise Corrupt(f"{self.path}: its tables are damaged")
-            entries = np.frombuffer(data, ENTRY, trailer.entries, trailer.ledger_bytes)
+            entries = np.frombuffer(data, entry_type(), trailer.entries, trailer.ledger_bytes)
             tables = _Tables(entries, data[: trailer.ledger_bytes])
             self._tables = weakref.ref(tables)
         return tables
@@ -168,8 +192,10 @@ class SealedSegment:
         """For each source the number behind the last line in the raw form's frames before ``frame``."""
         if frame <= 0:
             return {}
+        import numpy as np
+
         data = zstandard.ZstdDecompressor().decompress(self._read_tables().ledger)
-        ledger = np.frombuffer(data, LEDGER)
+        ledger = np.frombuffer(data, ledger_type())
         ledger = ledger[ledger["ordinal"] < frame]
         ends: dict[int, int] = {}
         for source in np.unique(ledger["source"]).tolist():
@@ -178,6 +204,8 @@ class SealedSegment:
 
     def filters(self, start: int, end: int) -> npt.NDArray[np.uint8]:
         """Filter bytes between two offsets of the file. Raises OSError."""
+        import numpy as np
+
         return np.frombuffer(os.pread(self._fd, end - start, start), np.uint8)
 
     # --- chunks ---
@@ -239,8 +267,11 @@ def pack_rows(
     rows: Sequence[Row], partials: dict[int, Partial], compressor: zstandard.ZstdCompressor
 ) -> bytes:
     """Rows as they stand in the file: column by column, compressed."""
-    table = np.array([row[:5] for row in rows], np.dtype([(n, ROW[n]) for n in _ORDER]))
-    raw = b"".join([np.ascontiguousarray(table[name]).tobytes() for name in ROW.names or ()])
+    import numpy as np
+
+    kind = row_type()
+    table = np.array([row[:5] for row in rows], np.dtype([(n, kind[n]) for n in _ORDER]))
+    raw = b"".join([np.ascontiguousarray(table[name]).tobytes() for name in kind.names or ()])
     pieces = {index: (one.id, one.ordinal, one.last) for index, one in partials.items()}
     packed: bytes = msgpack.packb((len(rows), len(raw), compressor.compress(raw), pieces))
     return packed
@@ -251,11 +282,14 @@ _ORDER: Final = ("first_line", "lines", "first_ns", "last_ns", "stream")
 
 def unpack_rows(count: int, raw: bytes, partials: dict[int, Partial]) -> list[Row]:
     """The other way."""
+    import numpy as np
+
+    kind = row_type()
     columns: dict[str, list[Any]] = {}
     at = 0
-    for name in ROW.names or ():
-        columns[name] = np.frombuffer(raw, ROW[name], count, at).tolist()
-        at += count * ROW[name].itemsize
+    for name in kind.names or ():
+        columns[name] = np.frombuffer(raw, kind[name], count, at).tolist()
+        at += count * kind[name].itemsize
     rows = [Row._make((*values, 0)) for values in zip(*(columns[name] for name in _ORDER), strict=True)]
     for index, partial in partials.items():
         rows[index] = rows[index]._replace(piece=partial.ordinal)

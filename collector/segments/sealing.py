@@ -23,7 +23,16 @@ from collector.needs import fold
 from collector.segments.chunk import OPENER, Layout, Row
 from collector.segments.frames import Corrupt, Frame, crc32, decode_extra, frames
 from collector.segments.raw import RawSegment
-from collector.segments.sealed import ENTRY, LEDGER, MAGIC, TRAILER, Entry, SealedSegment, Trailer, pack_rows
+from collector.segments.sealed import (
+    MAGIC,
+    TRAILER,
+    Entry,
+    SealedSegment,
+    Trailer,
+    entry_type,
+    ledger_type,
+    pack_rows,
+)
 from logdrivers.block import Encoding, Partial, Stream
 
 __all__ = ["seal", "split_records"]
@@ -128,12 +137,12 @@ class _Writer:
         filters_offset = self._offset
         for part in self._filters:
             self._put(part)
-        ledger = np.empty(len(headers), LEDGER)
+        ledger = np.empty(len(headers), ledger_type())
         ledger["ordinal"] = headers["ordinal"]
         ledger["source"] = headers["source"]
         ledger["end_line"] = headers["first_line"] + headers["lines"]
         ledger_z = self._compressor.compress(ledger.tobytes())
-        entries = np.array(self._entries, ENTRY)
+        entries = np.array(self._entries, entry_type())
         entries["filter_offset"] += np.uint64(filters_offset)
         tables = ledger_z + entries.tobytes()
         ledger_offset = self._offset

@@ -7,7 +7,7 @@ the chunks whose filters do not rule the query's literals out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from collector import grams
 from collector.needs import Clause
 from collector.search import Plan, Plans, Unit
 from collector.segments.chunk import Chunk, Layout, Row
-from collector.segments.frames import Corrupt, Frame, FrameArray, decode_extra, frames
+from collector.segments.frames import Corrupt, Frame, decode_extra, frames
 from collector.segments.raw import RawSegment
 from collector.segments.sealed import Entry, SealedSegment
 from logdrivers.block import Encoding
+
+if TYPE_CHECKING:
+    from collector.segments.frames import FrameArray
 
 __all__ = ["RawView", "SealedView", "chunk_of"]
 

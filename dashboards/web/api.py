@@ -19,9 +19,8 @@ from aiohttp import web
 
 from collector.container import Container
 from collector.discovery.registry import Containers
-from collector.query import QueryError, parse
+from collector.hits import Hit, SearchError
 from collector.sampler import HOST, Sampler
-from collector.search import Hit, SearchError
 from collector.store import Store
 from dashboards.web.answers import json_answer, refusal
 
@@ -106,6 +105,8 @@ class Api:
         return container
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
+        from collector.query import QueryError, parse  # memory that is spared while nobody searches
+
         text = request.query.get("query", "")
         now = time.time_ns()
         since = _whole(request, "since", now - 3600 * 1_000_000_000)
