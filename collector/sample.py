@@ -59,6 +59,7 @@ class Memory:
     low_events: int | None = None  #: v2: times it was reclaimed although below memory.low
     oom_events: int | None = None  #: v2: times an allocation was about to fail at the limit
     oom_group_kills: int | None = None  #: v2: times the whole cgroup was killed at once
+    high_bytes: int | None = None  #: v2: above this it is slowed down and reclaimed; None = no such limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class BlockIO:
     write_bytes: int
     reads: int
     writes: int
+    #: v2, where the device has io.cost on: time its I/O was worth, and more where blkcg_debug_stats is set.
+    cost_usage_seconds: float | None = None
+    cost_wait_seconds: float | None = None
+    cost_indebt_seconds: float | None = None
+    cost_indelay_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Interface:
 class Pressure:
     """Pressure stall totals of one resource, in seconds."""
 
-    some_seconds: float
+    some_seconds: float | None  #: None of interrupts, which stop everything on their CPU
     full_seconds: float | None = None
     some_avg10: float | None = None  #: percent of the last ten seconds, as the kernel averages
     full_avg10: float | None = None
@@ -128,7 +134,7 @@ class Sample:
     pids_limit: int | None = None
     threads: int | None = None
     interfaces: tuple[Interface, ...] = ()
-    pressure: dict[str, Pressure] = field(default_factory=dict)  #: by resource: cpu memory io
+    pressure: dict[str, Pressure] = field(default_factory=dict)  #: by resource: cpu memory io irq
     errors: tuple[str, ...] = ()  #: controllers that failed, ``"memory: [Errno 5] …"``
     host_cpu_seconds: float | None = None  #: the host's CPU time, all cores, idle included, at this moment
     disks: tuple[DiskStats, ...] = ()  #: the host's own sample only

@@ -159,6 +159,11 @@ _DISK = (
 
 _OPERATION = 'operation="%s"'
 
+
+def _io_cost(what: str, text: str) -> Family:
+    return _counter(f"container_fs_io_cost_{what}_seconds_total", f"device.cost_{what}_seconds", text, "s")
+
+
 _DISK_IO = (
     _counter("container_fs_reads_bytes_total", "device.read_bytes", "Bytes read.", "B"),
     _counter("container_fs_writes_bytes_total", "device.write_bytes", "Bytes written.", "B"),
@@ -178,6 +183,10 @@ _DISK_IO = (
         "Time with I/O in flight, times the requests in flight.",
         "s",
     ),
+    _io_cost("usage", "Time of the device its I/O was worth, by io.cost."),
+    _io_cost("wait", "Time its I/O waited for want of budget."),
+    _io_cost("indebt", "Time it was in debt for I/O that could not wait."),
+    _io_cost("indelay", "Time it was held up to pay debts off."),
     _counter(
         "container_blkio_device_usage_total",
         "device.read_bytes",
@@ -269,6 +278,12 @@ BEYOND = (
         "limit.memory_ratio",
         "Working set as a share of the memory limit, or of the host's memory where there is none.",
     ),
+    _gauge(
+        "container_spec_memory_high_bytes",
+        "memory.high_bytes",
+        "Memory above which it is slowed down and reclaimed; not there without such a limit.",
+        "B",
+    ),
     _counter("container_memory_events_low_total", "memory.low_events", "Times reclaimed below memory.low."),
     _counter(
         "container_memory_events_oom_total",
@@ -288,6 +303,18 @@ BEYOND = (
     *_stall("cpu"),
     *_stall("memory"),
     *_stall("io"),
+    _counter(
+        "container_pressure_irq_stalled_seconds_total",
+        "pressure.irq.full_seconds",
+        "Time interrupts kept its tasks from running.",
+        "s",
+    ),
+    _gauge(
+        "container_pressure_irq_stalled_avg10",
+        "stall.irq.full_avg10",
+        "Time interrupts kept its tasks from running, in percent of the last ten seconds.",
+        "%",
+    ),
     *BEYOND_SLOW,
 )
 

@@ -60,7 +60,8 @@ _get_interface, _get_device = _getter(_INTERFACE), _getter(_DEVICE)
 _NO_CPU, _NO_MEMORY = (None,) * len(_CPU), (None,) * len(_MEMORY)
 _NO_STAT, _NO_PRESSURE = (None,) * len(_STAT), (None,) * (len(_PRESSURE) + len(_STALL))
 _STAT_KEYS = tuple(FAMILIES[row].field for row in _STAT)
-_RESOURCES = tuple(dict.fromkeys(FAMILIES[row].field.partition(".")[0] for row in _PRESSURE))
+#: Resources some tasks can wait for, in the table's order; behind them come the interrupts, for which all do.
+_RESOURCES = tuple(dict.fromkeys(FAMILIES[row].field.partition(".")[0] for row in _PRESSURE))[:-1]
 _USAGE_ROW = next(row for row in _CPU if FAMILIES[row].source == "cpu.usage_seconds")
 
 #: Positions in the fixed part whose absent value is a number, where their controller is there at all.
@@ -242,9 +243,12 @@ def _fixed_values(sample: Sample, memory_bytes: int) -> list[Number | None]:
         for resource in _RESOURCES:
             pressure = sample.pressure.get(resource)
             values += (pressure.some_seconds, pressure.full_seconds) if pressure else (None, None)
+        interrupts = sample.pressure.get("irq")
+        values.append(interrupts.full_seconds if interrupts else None)
         for resource in _RESOURCES:
             pressure = sample.pressure.get(resource)
             values += (pressure.some_avg10, pressure.full_avg10) if pressure else (None, None)
+        values.append(interrupts.full_avg10 if interrupts else None)
     else:
         values += _NO_PRESSURE
     values += _get_tasks(sample)

@@ -13,8 +13,18 @@ from collector.sample import BlockIO
 __all__ = ["IoReader", "parse_stat"]
 
 
+_COST = ("cost.usage", "cost.wait", "cost.indebt", "cost.indelay")
+
+
+def _seconds(microseconds: str | None) -> float | None:
+    return None if microseconds is None else int(microseconds) / 1e6
+
+
 def parse_stat(data: bytes) -> tuple[BlockIO, ...]:
-    """``io.stat``: ``major:minor rbytes=… wbytes=… rios=… wios=… …`` a line; unknown keys are passed over."""
+    """``io.stat``: ``major:minor rbytes=… wbytes=… rios=… wios=… …`` a line; unknown keys are passed over.
+
+    io.cost adds ``cost.usage=…`` and its like, in microseconds.
+    """
     devices = []
     for line in data.decode().splitlines():
         words = line.split()
@@ -32,6 +42,7 @@ def parse_stat(data: bytes) -> tuple[BlockIO, ...]:
                     int(values["wbytes"]),
                     int(values["rios"]),
                     int(values["wios"]),
+                    *(_seconds(values.get(key)) for key in _COST),
                 )
             )
     return tuple(devices)

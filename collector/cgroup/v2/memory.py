@@ -62,12 +62,14 @@ class MemoryReader:
         self._limit: int | None = None
         self._swap_limit: int | None = None
         self._reservation: int | None = None
+        self._high: int | None = None
 
     def read_limits(self) -> None:
         """Read the limits again. ``swap_limit_bytes`` is swap alone, as v2 counts it."""
         self._limit = self._one_limit("memory.max")
         self._swap_limit = self._one_limit("memory.swap.max")
         self._reservation = self._one_limit("memory.min")
+        self._high = self._one_limit("memory.high")
 
     def read(self) -> Memory | None:
         """All counters, or None without the memory controller. Raises OSError, ValueError."""
@@ -106,6 +108,7 @@ class MemoryReader:
             low,
             oom,
             group_kills,
+            self._high,
         )
 
     def descriptors(self) -> tuple[int, ...]:

@@ -12,12 +12,16 @@ from pathlib import Path
 from collector.cgroup.files import open_file
 from collector.sample import Pressure
 
-__all__ = ["PressureReader", "parse_pressure"]
+__all__ = ["RESOURCES", "PressureReader", "parse_pressure"]
+
+RESOURCES = ("cpu", "memory", "io", "irq")
 
 
 def parse_pressure(data: bytes) -> Pressure:
-    """A ``*.pressure`` file: the ``some`` line, and ``full`` where the kernel has it."""
+    """A ``*.pressure`` file: the ``some`` line, and ``full`` where the kernel has it; ``irq`` has ``full`` alone."""
     parts = data.split(b"total=", 2)
+    if len(parts) == 2 and parts[0].startswith(b"full avg10="):
+        return Pressure(None, int(parts[1]) / 1e6, None, float(parts[0][11 : parts[0].index(b" ", 11)]))
     if len(parts) < 2 or not parts[0].startswith(b"some "):
         raise ValueError(f"{data[:60]!r}: expected a line 'some avg10=… total=…'")
     # "some avg10=0.00 avg60=…": the number begins behind eleven characters
@@ -29,10 +33,10 @@ def parse_pressure(data: bytes) -> Pressure:
 
 
 class PressureReader:
-    """One container's pressure on CPU, memory and I/O."""
+    """One container's pressure on CPU, memory and I/O, and by interrupts where the kernel counts those."""
 
     def __init__(self, directory: Path | None) -> None:
-        opened = ((name, open_file(directory, f"{name}.pressure")) for name in ("cpu", "memory", "io"))
+        opened = ((name, open_file(directory, f"{name}.pressure")) for name in RESOURCES)
         self._files = tuple((name, fd) for name, fd in opened if fd >= 0)
 
     def read_limits(self) -> None:

@@ -82,9 +82,10 @@ def test_a_v2_container(recorded: Callable[[str], Roots]) -> None:
         "workingset_refault_file": 12,
         "workingset_refault_anon": 11,
     }
-    assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32),)
+    assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32, 1.5, 2.5, 0.5, 0.75),)
     assert sample.pids == 5  # of the container, not of the init system's scope inside
-    assert set(sample.pressure) == {"cpu", "memory", "io"}
+    assert set(sample.pressure) == {"cpu", "memory", "io", "irq"}
+    assert sample.memory.high_bytes == 96000000
 
 
 def test_per_cpu_usage_where_asked(recorded: Callable[[str], Roots]) -> None:

@@ -15,6 +15,10 @@ def test_cpu_pressure_of_old_kernels_has_no_full_line() -> None:
     assert parse_pressure(SOME) == Pressure(1.5, None, 1.0, None)
 
 
+def test_interrupts_have_a_full_line_alone() -> None:
+    assert parse_pressure(FULL) == Pressure(None, 0.25, None, 0.0)
+
+
 def test_other_text_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a line 'some avg10"):
         parse_pressure(b"full total=1\n")
