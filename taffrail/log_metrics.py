@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.inputs.received import InputCounters
 from collector.inputs.tails import Tails
 from collector.store import Store
+from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
@@ -48,25 +47,25 @@ log = logging.getLogger(__name__)
 def input_metrics(inputs: dict[str, InputCounters]) -> Source:
     """The network inputs, by name: received = stored + waiting + dropped, in messages."""
 
-    def source() -> Iterator[Metric]:
-        received = CounterMetricFamily("taffrail_input_messages", "Messages received.", labels=["input"])
-        stored = CounterMetricFamily("taffrail_input_stored_messages", "Messages stored.", labels=["input"])
-        waiting = GaugeMetricFamily(
+    def source() -> Iterator[OwnFamily]:
+        received = OwnCounter("taffrail_input_messages", "Messages received.", labels=["input"])
+        stored = OwnCounter("taffrail_input_stored_messages", "Messages stored.", labels=["input"])
+        waiting = OwnGauge(
             "taffrail_input_waiting_messages", "Messages waiting for the store.", labels=["input"]
         )
-        size = CounterMetricFamily("taffrail_input_bytes", "Bytes received.", labels=["input"])
-        connections = GaugeMetricFamily("taffrail_input_connections", "Connections open.", labels=["input"])
-        dropped = CounterMetricFamily(
+        size = OwnCounter("taffrail_input_bytes", "Bytes received.", labels=["input"])
+        connections = OwnGauge("taffrail_input_connections", "Connections open.", labels=["input"])
+        dropped = OwnCounter(
             "taffrail_input_dropped_messages", "Messages dropped, by cause.", labels=["input", "cause"]
         )
         for name, counters in inputs.items():
-            received.add_metric([name], counters.received)
-            stored.add_metric([name], counters.stored)
-            waiting.add_metric([name], counters.waiting)
-            size.add_metric([name], counters.bytes)
-            connections.add_metric([name], counters.connections)
+            received.add([name], counters.received)
+            stored.add([name], counters.stored)
+            waiting.add([name], counters.waiting)
+            size.add([name], counters.bytes)
+            connections.add([name], counters.connections)
             for cause, count in tuple(counters.dropped.items()):
-                dropped.add_metric([name, cause], count)
+                dropped.add([name, cause], count)
         yield from (received, stored, waiting, size, connections, dropped)
 
     return source
@@ -75,33 +74,33 @@ def input_metrics(inputs: dict[str, InputCounters]) -> Source:
 def store_metrics(store: Store) -> Source:
     """The store: written = held + removed + corrupt, in lines; and where each cursor is."""
 
-    def source() -> Iterator[Metric]:
+    def source() -> Iterator[OwnFamily]:
         now = store.counters()
-        yield CounterMetricFamily("taffrail_store_written_lines", "Lines stored.", value=now.written_lines)
-        yield CounterMetricFamily(
+        yield OwnCounter("taffrail_store_written_lines", "Lines stored.", value=now.written_lines)
+        yield OwnCounter(
             "taffrail_store_written_bytes",
             "Bytes of lines stored, before compression.",
             value=now.written_bytes,
         )
-        yield GaugeMetricFamily("taffrail_store_held_lines", "Lines in the store.", value=now.held_lines)
-        yield GaugeMetricFamily("taffrail_store_disk_bytes", "Bytes on disk.", value=now.disk_bytes)
-        removed = CounterMetricFamily(
+        yield OwnGauge("taffrail_store_held_lines", "Lines in the store.", value=now.held_lines)
+        yield OwnGauge("taffrail_store_disk_bytes", "Bytes on disk.", value=now.disk_bytes)
+        removed = OwnCounter(
             "taffrail_store_removed_lines", "Lines that retention removed, by cause.", labels=["cause"]
         )
         for cause, lines in now.removed_lines.items():
-            removed.add_metric([cause], lines)
-        removed.add_metric(["corrupt"], now.corrupt_lines)
+            removed.add([cause], lines)
+        removed.add(["corrupt"], now.corrupt_lines)
         yield removed
-        yield CounterMetricFamily(
+        yield OwnCounter(
             "taffrail_store_sealing_cpu_seconds", "CPU time of sealing.", value=now.sealing_cpu_seconds
         )
-        lag = GaugeMetricFamily("taffrail_cursor_lag_lines", "Lines ahead of a cursor.", labels=["cursor"])
-        lost = CounterMetricFamily(
+        lag = OwnGauge("taffrail_cursor_lag_lines", "Lines ahead of a cursor.", labels=["cursor"])
+        lost = OwnCounter(
             "taffrail_cursor_lost_lines", "Lines removed before a cursor had them.", labels=["cursor"]
         )
         for name, cursor in now.cursors.items():
-            lag.add_metric([name], cursor.lag_lines)
-            lost.add_metric([name], cursor.lost_lines)
+            lag.add([name], cursor.lag_lines)
+            lost.add([name], cursor.lost_lines)
         yield from (lag, lost)
 
     return source
@@ -110,24 +109,24 @@ def store_metrics(store: Store) -> Source:
 def exporter_metrics(exporter: ElasticsearchExporter) -> Source:
     """Elasticsearch: delivered = created + duplicates + rejected, in documents."""
 
-    def source() -> Iterator[Metric]:
+    def source() -> Iterator[OwnFamily]:
         now = exporter.counters()
-        documents = CounterMetricFamily(
+        documents = OwnCounter(
             "taffrail_elasticsearch_documents", "Documents answered for, by outcome.", labels=["outcome"]
         )
-        documents.add_metric(["created"], now.created)
-        documents.add_metric(["duplicate"], now.duplicates)
+        documents.add(["created"], now.created)
+        documents.add(["duplicate"], now.duplicates)
         for kind, count in tuple(now.rejected.items()):
-            documents.add_metric([f"rejected_{kind}"], count)
+            documents.add([f"rejected_{kind}"], count)
         yield documents
-        yield CounterMetricFamily("taffrail_elasticsearch_requests", "Bulk requests.", value=now.requests)
-        failures = CounterMetricFamily(
+        yield OwnCounter("taffrail_elasticsearch_requests", "Bulk requests.", value=now.requests)
+        failures = OwnCounter(
             "taffrail_elasticsearch_failures", "Requests without success, by cause.", labels=["cause"]
         )
         for cause, count in tuple(now.failures.items()):
-            failures.add_metric([cause], count)
+            failures.add([cause], count)
         yield failures
-        yield GaugeMetricFamily(
+        yield OwnGauge(
             "taffrail_elasticsearch_up",
             "1 if the last request was answered as it should be.",
             value=int(now.up),
@@ -139,26 +138,22 @@ def exporter_metrics(exporter: ElasticsearchExporter) -> Source:
 def tail_metrics(tails: Tails) -> Source:
     """The tailed files and journals: what was stored, what waits, what was lost, by cause."""
 
-    def source() -> Iterator[Metric]:
+    def source() -> Iterator[OwnFamily]:
         totals = tails.totals()
-        yield CounterMetricFamily(
-            "taffrail_tail_lines", "Lines read from containers' logs.", value=totals.lines
-        )
-        yield CounterMetricFamily(
-            "taffrail_tail_bytes", "Bytes read from containers' logs.", value=totals.bytes
-        )
-        lost = CounterMetricFamily(
+        yield OwnCounter("taffrail_tail_lines", "Lines read from containers' logs.", value=totals.lines)
+        yield OwnCounter("taffrail_tail_bytes", "Bytes read from containers' logs.", value=totals.bytes)
+        lost = OwnCounter(
             "taffrail_tail_lost_lines", "Lines known to be lost before they were read.", labels=["cause"]
         )
         for cause, lines in tuple(totals.lost_lines.items()):
-            lost.add_metric([cause], lines)
+            lost.add([cause], lines)
         yield lost
-        yield CounterMetricFamily(
+        yield OwnCounter(
             "taffrail_tail_unverified_rotations",
             "Rotations after which the file read before was gone.",
             value=totals.unverified_rotations,
         )
-        yield GaugeMetricFamily("taffrail_tail_open", "Logs being followed.", value=len(tails.status()))
+        yield OwnGauge("taffrail_tail_open", "Logs being followed.", value=len(tails.status()))
 
     return source
 
@@ -170,32 +165,28 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
     """
     labels = ["id", "name", "image", "driver"]
 
-    def source() -> Iterator[Metric]:
-        written = CounterMetricFamily(
+    def source() -> Iterator[OwnFamily]:
+        written = OwnCounter(
             "taffrail_log_written_lines", "Lines the container wrote, on disk.", labels=labels
         )
-        delivered = CounterMetricFamily(
-            "taffrail_log_delivered_lines", "Lines the driver's sink took.", labels=labels
-        )
-        held = GaugeMetricFamily(
+        delivered = OwnCounter("taffrail_log_delivered_lines", "Lines the driver's sink took.", labels=labels)
+        held = OwnGauge(
             "taffrail_log_held_lines", "Lines on disk that the sink has not taken.", labels=labels
         )
-        dropped = CounterMetricFamily(
+        dropped = OwnCounter(
             "taffrail_log_dropped_lines",
             "Lines that will not be delivered, by cause.",
             labels=[*labels, "cause"],
         )
-        up = GaugeMetricFamily(
-            "taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels
-        )
+        up = OwnGauge("taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels)
         for container, counters in _delivering(containers, plugins):
             values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
-            written.add_metric(values, counters.written)
-            delivered.add_metric(values, counters.delivered)
-            held.add_metric(values, counters.held)
+            written.add(values, counters.written)
+            delivered.add(values, counters.delivered)
+            held.add(values, counters.held)
             for cause, lines in counters.dropped.items():
-                dropped.add_metric([*values, cause], lines)
-            up.add_metric(values, int(counters.sink_up))
+                dropped.add([*values, cause], lines)
+            up.add(values, int(counters.sink_up))
         yield from (written, delivered, held, dropped, up)
 
     return source
@@ -204,8 +195,8 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
 def gap_metrics(containers: Containers) -> Source:
     """Containers of our engine whose output may have been lost before it was on disk, and how often."""
 
-    def source() -> Iterator[Metric]:
-        gaps = CounterMetricFamily(
+    def source() -> Iterator[OwnFamily]:
+        gaps = OwnCounter(
             "taffrail_log_gaps",
             "Times that output may have been lost unread: everything that held it was killed, or a reboot.",
             labels=["id", "name", "image", "driver"],
@@ -219,7 +210,7 @@ def gap_metrics(containers: Containers) -> Source:
                 log.warning("cannot read the gaps in the log of %s: %s", container.name, error)
                 continue
             values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
-            gaps.add_metric(values, count)
+            gaps.add(values, count)
         yield gaps
 
     return source
@@ -231,14 +222,14 @@ def remainder_metrics(undelivered: Path, plugins: Path) -> Source:
     ``undelivered`` is where our engine keeps their journals, ``plugins`` the plugins' state.
     """
 
-    def source() -> Iterator[Metric]:
+    def source() -> Iterator[OwnFamily]:
         of_plugins = removed_lines(plugins)
-        yield GaugeMetricFamily(
+        yield OwnGauge(
             "taffrail_log_removed_held_lines",
             "Lines of removed containers waiting for their sinks.",
             value=held_lines(undelivered) + of_plugins.held,
         )
-        dropped = CounterMetricFamily(
+        dropped = OwnCounter(
             "taffrail_log_removed_dropped_lines",
             "Lines of removed containers dropped, by cause.",
             labels=["cause"],
@@ -247,7 +238,7 @@ def remainder_metrics(undelivered: Path, plugins: Path) -> Source:
         causes[RATE_LIMIT] = RemovedDrops.read(undelivered / RATE_LIMITED_NAME)
         causes.update(of_plugins.dropped)
         for cause, lines in causes.items():
-            dropped.add_metric([cause], lines)
+            dropped.add([cause], lines)
         yield dropped
 
     return source

@@ -9,10 +9,10 @@ import difflib
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from collector.host.group import Absent, Files, Reader, Readings
+from collector.host.group import Absent, Column, Files, Reader, Series
 from collector.host.groups import BUILTIN
 from collector.roots import Roots
 
@@ -28,7 +28,7 @@ class Collected(NamedTuple):
     """What a group read."""
 
     group: str
-    readings: Readings
+    readings: Mapping[str, Series | Column]
     seconds: float  #: wall clock time it took
     success: bool  #: false where it failed, and where the host does not have the thing
 
@@ -75,7 +75,7 @@ class HostGroups:
 
     def _one(self, name: str, reader: Reader) -> Collected:
         started = time.perf_counter()
-        readings: Readings = {}
+        readings: Mapping[str, Series | Column] = {}
         success = True
         try:
             readings = reader()

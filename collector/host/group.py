@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 from collector.roots import Roots
 
-__all__ = ["Absent", "Factory", "Files", "Labels", "Reader", "Readings", "Series", "one", "plain"]
+__all__ = ["Absent", "Column", "Factory", "Files", "Labels", "Reader", "Readings", "Series", "one", "plain"]
 
 #: Values of a family's labels, in the order of the table of families.
 Labels = tuple[str, ...]
@@ -20,10 +21,34 @@ Labels = tuple[str, ...]
 Series = list[tuple[Labels, float]]
 #: Family to its series; a family stands in the readings of one group only.
 Readings = dict[str, Series]
-#: Takes a group's readings now. Raises Absent where the host does not have the thing, OSError or ValueError.
-Reader = Callable[[], Readings]
 
 _CHUNK = 1 << 16
+
+_T = TypeVar("_T")
+
+
+class Column:
+    """Series of one family, labels and values apart: for a family of as many series as there are devices.
+
+    ``labels`` is the same object from scrape to scrape while it is the same set of series, so that whoever
+    renders labels can tell by identity that there is nothing to render.
+    """
+
+    __slots__ = ("labels", "values")
+
+    def __init__(self, labels: Sequence[Labels], values: Sequence[float]) -> None:
+        self.labels = labels
+        self.values = values
+
+    def __iter__(self) -> Iterator[tuple[Labels, float]]:
+        return zip(self.labels, self.values, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+#: Takes a group's readings now. Raises Absent where the host does not have the thing, OSError or ValueError.
+Reader = Callable[[], Mapping[str, Series | Column]]
 
 
 class Absent(Exception):
@@ -40,11 +65,20 @@ class Files:
         init = f"{self.proc}/1/net"
         #: The host's network namespace, also where the agent has one of its own.
         self.net = init if os.access(f"{init}/dev", os.R_OK) else f"{self.proc}/net"
+        self.scrapes = 0  #: how many have begun
         self._read: dict[str, bytes] = {}
+        self._shared: dict[Callable[[Files], object], object] = {}
 
     def begin(self) -> None:
         """A scrape begins: what was read for the last one is forgotten."""
         self._read.clear()
+        self.scrapes += 1
+
+    def shared(self, make: Callable[[Files], _T]) -> _T:
+        """What groups have in common from scrape to scrape, made by the first that asks."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        return cast(_T, self._shared[make])
 
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises OSError."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from collector.lanes.lane import Lane
+from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 
 __all__ = ["lane_metrics"]
@@ -16,43 +15,39 @@ def lane_metrics(lanes: Iterable[Lane]) -> Source:
     """Families by group."""
     known = tuple(lanes)
 
-    def source() -> Iterator[Metric]:
-        age = GaugeMetricFamily(
+    def source() -> Iterator[OwnFamily]:
+        age = OwnGauge(
             "taffrail_group_age_seconds",
             "Age of the oldest reading among the running containers.",
             labels=["group"],
         )
-        interval = GaugeMetricFamily(
+        interval = OwnGauge(
             "taffrail_group_interval_seconds", "Time between two readings of a container.", labels=["group"]
         )
         counters = {
-            "reads": CounterMetricFamily(
-                "taffrail_group_reads", "Readings of one container.", labels=["group"]
-            ),
-            "failures": CounterMetricFamily(
-                "taffrail_group_failures", "Readings that failed.", labels=["group"]
-            ),
-            "postponed": CounterMetricFamily(
+            "reads": OwnCounter("taffrail_group_reads", "Readings of one container.", labels=["group"]),
+            "failures": OwnCounter("taffrail_group_failures", "Readings that failed.", labels=["group"]),
+            "postponed": OwnCounter(
                 "taffrail_group_postponed",
                 "Readings late by an interval or more, for want of CPU budget.",
                 labels=["group"],
             ),
-            "cpu_seconds": CounterMetricFamily(
+            "cpu_seconds": OwnCounter(
                 "taffrail_group_cpu_seconds", "CPU time of readings.", labels=["group"]
             ),
-            "cut": CounterMetricFamily(
+            "cut": OwnCounter(
                 "taffrail_group_cut_series", "Series left out, over a group's limit.", labels=["group"]
             ),
         }
         for state in (state for lane in known for state in lane.groups):
             labels = [state.group.name]
-            age.add_metric(labels, state.age())
-            interval.add_metric(labels, state.group.seconds)
+            age.add(labels, state.age())
+            interval.add(labels, state.group.seconds)
             for name, family in counters.items():
                 if name == "cut":
-                    family.add_metric(labels, getattr(state.group, "cut", 0))
+                    family.add(labels, getattr(state.group, "cut", 0))
                 else:
-                    family.add_metric(labels, getattr(state, name))
+                    family.add(labels, getattr(state, name))
         yield from (age, interval, *counters.values())
 
     return source

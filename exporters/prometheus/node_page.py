@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Collection, Iterator
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from collector.host.collection import Collected, HostGroups
-from collector.host.group import Labels, Readings
-from exporters.prometheus.labels import escape
+from collector.host.group import Column, Labels, Readings, Series
+from exporters.prometheus.lines import Lines
 from exporters.prometheus.node_families import node_family
+from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 
 __all__ = ["NodePage", "host_metrics"]
@@ -32,20 +31,22 @@ class NodePage:
         machine = platform.machine()
         python = f"python{platform.python_version()}"
         self._build: Labels = ("taffrail", _MACHINES.get(machine, machine), "linux", python, "", version)
-        self._families: dict[str, _Lines] = {}
+        self._families: dict[str, _Family] = {}
         self._lock = threading.Lock()
 
     def render(self, names: Collection[str] = ()) -> bytes:
         """All host series now, of the named families only where ``names`` has any."""
-        collected = self._groups.read()
+        return b"".join(self.chunks(names))
+
+    def chunks(self, names: Collection[str] = ()) -> list[bytes]:
+        """The same, a group of host counters in each."""
         with self._lock:
-            parts: list[str] = []
-            self.series = 0
-            for group in collected:
-                self._write(parts, group.readings, names)
+            collected = self._groups.read()
+            parts = [self._write(group.readings, names) for group in collected]
             if collected:
-                self._write(parts, self._about(collected), names)
-            return "".join(parts).encode("utf-8", "replace")
+                parts.append(self._write(self._about(collected), names))
+            self.series = sum(count for _, count in parts)
+            return [text.encode("utf-8", "replace") for text, _ in parts]
 
     def _about(self, collected: list[Collected]) -> Readings:
         return {
@@ -54,49 +55,68 @@ class NodePage:
             "node_exporter_build_info": [(self._build, 1)],
         }
 
-    def _write(self, parts: list[str], readings: Readings, names: Collection[str]) -> None:
+    def _write(self, readings: Mapping[str, Series | Column], names: Collection[str]) -> tuple[str, int]:
+        """A group's part of the page, and how many series it has."""
+        parts: list[str] = []
+        count = 0
         for name, series in readings.items():
             if not series or (names and name not in names):
                 continue
-            lines = self._families.get(name)
-            if lines is None:
-                lines = self._families[name] = _Lines(name)
-            elif len(lines) > 2 * len(series) + 16:
-                lines.clear()  # most of them are of devices that are gone
-            parts.append(lines.header)
-            for labels, value in series:
-                parts += (lines[labels], str(value), "\n")
-            self.series += len(series)
+            family = self._families.get(name)
+            if family is None:
+                family = self._families[name] = _Family(name)
+            parts.append(family.column(series) if isinstance(series, Column) else family.rows(series))
+            count += len(series)
+        return "".join(parts), count
 
 
-class _Lines(dict[Labels, str]):
-    """Label values to the line of their series up to the value, made when first asked for."""
+class _Family:
+    """One family's text: of a column's series as long as nothing of it changes."""
+
+    __slots__ = ("_labels", "_parts", "_text", "_values", "lines")
 
     def __init__(self, name: str) -> None:
-        super().__init__()
         family = node_family(name)
-        self.header = f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n"
-        self._name = name
-        self._labels = family.labels
+        self.lines = Lines(name, family.kind, family.help, family.labels)
+        self._labels: Sequence[Labels] | None = None
+        self._parts: list[str] = []  # by turns a line up to its value, and the value
+        self._values: Sequence[float] = ()
+        self._text = ""
 
-    def __missing__(self, values: Labels) -> str:
-        pairs = zip(self._labels, values, strict=True)
-        text = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
-        line = self[values] = f"{self._name}{{{text}}} " if text else f"{self._name} "
-        return line
+    def rows(self, series: Series) -> str:
+        """Header and lines."""
+        lines = self.lines
+        lines.make_room(len(series))
+        text = "".join([f"{lines[labels]}{value}\n" for labels, value in series])
+        return lines.header + text
+
+    def column(self, series: Column) -> str:
+        """The same, with what was made the last time."""
+        if series.labels is not self._labels:
+            self._labels = series.labels
+            starts = map(self.lines.line, series.labels)
+            self._parts = [part for start in starts for part in (f"\n{start}", "")]
+            self._parts[0] = self.lines.header + self._parts[0][1:]
+            self._parts.append("\n")
+        elif series.values == self._values:
+            return self._text
+        self._values = series.values
+        self._parts[1::2] = map(str, series.values)
+        self._text = "".join(self._parts)
+        return self._text
 
 
 def host_metrics(groups: HostGroups, page: NodePage) -> Source:
     """What could not be read of the host, and how much of the page is its."""
 
-    def source() -> Iterator[Metric]:
-        failures = CounterMetricFamily(
+    def source() -> Iterator[OwnFamily]:
+        failures = OwnCounter(
             "taffrail_host_failures", "Readings of a group of host counters that failed.", labels=["group"]
         )
         for group, count in tuple(groups.failures.items()):
-            failures.add_metric([group], count)
+            failures.add([group], count)
         yield failures
-        yield GaugeMetricFamily(
+        yield OwnGauge(
             "taffrail_host_series", "Host series under Node Exporter's names on the page.", value=page.series
         )
 

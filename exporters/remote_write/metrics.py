@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
+from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.remote_write.exporter import RemoteWriteExporter
 
 __all__ = ["remote_write_metrics"]
@@ -14,10 +13,10 @@ __all__ = ["remote_write_metrics"]
 _PREFIX = "taffrail_remote_write_"
 
 
-def remote_write_metrics(exporter: RemoteWriteExporter) -> Callable[[], Iterable[Metric]]:
+def remote_write_metrics(exporter: RemoteWriteExporter) -> Callable[[], Iterable[OwnFamily]]:
     """Samples: taken (what an earlier run left included) = delivered + held + dropped."""
 
-    def source() -> Iterator[Metric]:
+    def source() -> Iterator[OwnFamily]:
         queue, batches = exporter.queue, exporter.batches
         counters = {
             "samples": ("Samples taken from the page or found in the queue at the start.", queue.taken),
@@ -28,15 +27,15 @@ def remote_write_metrics(exporter: RemoteWriteExporter) -> Callable[[], Iterable
             "cpu_seconds": ("CPU time spent on making requests.", exporter.cpu_seconds),
         }
         for name, (text, value) in counters.items():
-            yield CounterMetricFamily(_PREFIX + name, text, value=value)
+            yield OwnCounter(_PREFIX + name, text, value=value)
         by_cause = {
             "dropped_samples": ("Samples given up.", queue.dropped),
             "failures": ("Requests that failed.", exporter.failures),
         }
         for name, (text, counts) in by_cause.items():
-            family = CounterMetricFamily(_PREFIX + name, text, labels=["cause"])
+            family = OwnCounter(_PREFIX + name, text, labels=["cause"])
             for cause, count in tuple(counts.items()):
-                family.add_metric([cause], count)
+                family.add([cause], count)
             yield family
         oldest = queue.oldest_ms
         gauges = {
@@ -49,6 +48,6 @@ def remote_write_metrics(exporter: RemoteWriteExporter) -> Callable[[], Iterable
             "up": ("1 after a request that was taken.", int(exporter.up)),
         }
         for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(_PREFIX + name, text, value=value)
+            yield OwnGauge(_PREFIX + name, text, value=value)
 
     return source

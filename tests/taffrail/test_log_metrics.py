@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from prometheus_client.core import Metric
-
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
+from exporters.prometheus.own_families import OwnFamily
 from logdrivers.block import Stream
 from logdrivers.delivery import STATE_NAME, Delivery
 from logdrivers.driver import Info
@@ -16,8 +15,8 @@ from taffrail.log_metrics import delivery_metrics, gap_metrics, remainder_metric
 ID = "ab" * 32
 
 
-def values(metrics: list[Metric]) -> dict[str, float]:
-    return {sample.name: sample.value for metric in metrics for sample in metric.samples}
+def values(families: list[OwnFamily]) -> dict[str, float]:
+    return {family.name: value for family in families for _, value in family.series}
 
 
 def hold(directory: Path) -> None:
@@ -97,13 +96,13 @@ def test_lines_dropped_of_removed_containers_are_still_told(tmp_path: Path) -> N
     remainders.start()
     remainders.rate_limited.take("cd" * 32, tmp_path)
     remainders.close()
-    samples = [
-        sample
-        for metric in remainder_metrics(undelivered, tmp_path / "plugin")()
-        for sample in metric.samples
-        if sample.labels.get("cause") == "rate_limit"
+    lost = [
+        value
+        for family in remainder_metrics(undelivered, tmp_path / "plugin")()
+        for labels, value in family.series
+        if labels == ("rate_limit",)
     ]
-    assert [sample.value for sample in samples] == [10]
+    assert lost == [10]
 
 
 def test_gaps_are_told_per_container_of_our_engine(tmp_path: Path) -> None:
@@ -115,5 +114,5 @@ def test_gaps_are_told_per_container_of_our_engine(tmp_path: Path) -> None:
     info = Info("gap" * 8, "/gap", "", "img", (), 0, tmp_path / "gap")
     mark_gap_in_journal("json-file", info, False, 1)
     mark_gap_in_journal("json-file", info, False, 2)
-    samples = [sample for metric in gap_metrics(containers)() for sample in metric.samples]
-    assert {sample.labels["name"]: sample.value for sample in samples} == {"whole": 0, "gap": 2}
+    (gaps,) = gap_metrics(containers)()
+    assert {labels[1]: value for labels, value in gaps.series} == {"whole": 0, "gap": 2}

@@ -7,7 +7,7 @@ from collector.host.groups.clock import time, timex
 from collector.host.groups.cpu import cpu, cpufreq, schedstat
 from collector.host.groups.diskstats import diskstats
 from collector.host.groups.filesystem import filesystem
-from collector.host.groups.interfaces import bonding, netclass, netdev
+from collector.host.groups.interfaces import bonding
 from collector.host.groups.kernel import (
     dmi,
     entropy,
@@ -19,6 +19,7 @@ from collector.host.groups.kernel import (
     stat,
     uname,
 )
+from collector.host.groups.linked import netclass, netdev
 from collector.host.groups.memory import meminfo, vmstat
 from collector.host.groups.network import arp, conntrack, netstat, sockstat, softnet, udp_queues
 from collector.host.groups.raid import edac, mdadm
@@ -42,8 +43,8 @@ BUILTIN: dict[str, Factory] = {
     "loadavg": plain(loadavg),
     "mdadm": plain(mdadm),
     "meminfo": plain(meminfo),
-    "netclass": plain(netclass),
-    "netdev": plain(netdev),
+    "netclass": netclass,
+    "netdev": netdev,
     "netstat": plain(netstat),
     "os": plain(os_release),
     "powersupplyclass": plain(powersupplyclass),

@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.discovery.registry import Containers
@@ -18,6 +17,7 @@ from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.node_page import NodePage, host_metrics
+from exporters.prometheus.own_families import OwnCounter, OwnFamily
 from exporters.prometheus.self_metrics import SelfMetrics, discovery_metrics, sampling_metrics
 
 
@@ -116,11 +116,11 @@ def test_a_part_that_cannot_tell_its_metrics_costs_the_others_nothing(
 ) -> None:
     own = SelfMetrics()
 
-    def broken() -> list[Metric]:
+    def broken() -> list[OwnFamily]:
         raise RuntimeError("no")
 
     own.register(broken, "spool")
-    own.register(lambda: [CounterMetricFamily("taffrail_good", "Good.", value=1)])
+    own.register(lambda: [OwnCounter("taffrail_good", "Good.", 1)])
     own.text()
     text = own.text()
     assert b"taffrail_good_total 1.0" in text

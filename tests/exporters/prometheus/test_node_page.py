@@ -97,9 +97,9 @@ def test_a_group_that_fails_costs_the_others_nothing_and_is_counted(tmp_path: Pa
     assert 'node_scrape_collector_success{collector="meminfo"} 1' in lines
     assert "node_memory_MemTotal_bytes 4096" in lines
     assert groups.failures == {"loadavg": 1}  # a host without ARP is not a failure
-    metrics = {metric.name: metric for metric in host_metrics(groups, page)()}
-    assert [s.value for s in metrics["taffrail_host_failures"].samples] == [1]
-    assert metrics["taffrail_host_series"].samples[0].value == page.series == 8
+    told = {family.name: family.series for family in host_metrics(groups, page)()}
+    assert told["taffrail_host_failures_total"] == [(("loadavg",), 1)]
+    assert told["taffrail_host_series"] == [((), page.series)] == [((), 8)]
 
 
 def test_lines_of_devices_that_are_gone_are_forgotten(tmp_path: Path) -> None:
@@ -109,4 +109,4 @@ def test_lines_of_devices_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / "net/arp").write_text(f"IP HW Flags HW Mask Device\n10.0.0.1 1 2 aa * veth{number}\n")
         assert f'node_arp_entries{{device="veth{number}"}} 1' in page.render().decode()
-    assert len(page._families["node_arp_entries"]) < 30
+    assert len(page._families["node_arp_entries"].lines) < 30

@@ -1,0 +1,190 @@
+"""The whole page of ``/metrics`` as a Prometheus gets it: CPU by part, and of a scrape over HTTP, plain and gzip.
+
+Made containers (a cgroup, a network namespace and a veth each, a log of ours by turns json-file and gelf), slow groups
+read once, everything in this process but the one who scrapes. No container works and no pass is made meanwhile, as
+the agent makes it once a second anyway; with ``--busy`` one is made before every page and not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+from isal import igzip
+
+from bench.sampling import made_containers
+from bench.table import Row, print_table
+from collector.container import Container, LogSource
+from collector.discovery.registry import Containers
+from collector.host.collection import HostGroups
+from collector.lanes.board import Board
+from collector.lanes.groups import choose, make
+from collector.lanes.lane import Lane
+from collector.roots import Roots
+from collector.sampler import Sampler
+from exporters.prometheus.exposition import Exposition
+from exporters.prometheus.http import routes
+from exporters.prometheus.lane_metrics import lane_metrics
+from exporters.prometheus.node_page import NodePage, host_metrics
+from exporters.prometheus.self_metrics import SelfMetrics, sampling_metrics
+from logdrivers.block import Block, Encoding, Stream
+from logdrivers.delivery import STATE_NAME, Delivery
+from logdrivers.driver import Info
+from logdrivers.journal import Mark
+from logdrivers.registry import get
+from taffrail.log_metrics import delivery_metrics, gap_metrics
+
+__all__ = ["main"]
+
+_PAGES = 20
+_SCRAPER = """
+import sys, urllib.request
+url, encoding, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for _ in range(count):
+    request = urllib.request.Request(url, headers={"Accept-Encoding": encoding})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answer.read()
+"""
+
+
+def with_log(container: Container, driver: str, directory: Path) -> Container:
+    """The container with a log of three lines; those of a driver with a sink wait."""
+    directory.mkdir()
+    options = {"gelf-address": "tcp://127.0.0.1:1"} if driver == "gelf" else {}
+    info = Info(container.id, f"/{container.name}", "", container.image, (), 0, directory, options=options)
+    journal = get(driver).journal(info)
+    journal.append(Block(b"1\n2\n3\n", Encoding.LINES, Stream.STDOUT, 1, 1, 3), Mark(6, 0))
+    journal.close()
+    reader, sink = get(driver).reader(info), get(driver).sink(info)
+    if reader is not None and sink is not None:
+        Delivery(reader, sink, directory / STATE_NAME, "b").stop()
+    log = LogSource(driver, directory=str(directory), options=options)
+    return replace(container, engine="taffrail", log=log)
+
+
+@contextlib.contextmanager
+def agent_of(count: int) -> Iterator[tuple[Exposition, Sampler, NodePage, SelfMetrics]]:
+    """Everything that is on the page of an agent with this many containers."""
+    with (
+        made_containers(count, network=True) as made,
+        tempfile.TemporaryDirectory(dir="/tmp", prefix="tfb") as logs,
+        contextlib.ExitStack() as stack,
+    ):
+        registry, board = Containers(), Board()
+        sampler = Sampler(registry)
+        stack.callback(sampler.close)
+        for number, container in enumerate(made):
+            driver = ("json-file", "gelf")[number % 2]
+            registry.update(with_log(container, driver, Path(logs) / container.id))
+        sampler.sample_all()
+        groups = [group for group in make(Roots(), choose(())) if group.name != "disk"]
+        for group in groups:
+            for target in sampler.targets().values():
+                board.put(target.container.id, group.name, group.read(target))
+        exposition = Exposition(registry, sampler, board=board)
+        host = HostGroups()
+        node, own = NodePage(host, "bench"), SelfMetrics()
+        own.register(host_metrics(host, node))
+        own.register(sampling_metrics(sampler, exposition))
+        own.register(lane_metrics([Lane("counters", sampler.targets, board, groups)]))
+        own.register(delivery_metrics(registry, Path(logs) / "plugin"))
+        own.register(gap_metrics(registry))
+        yield exposition, sampler, node, own
+
+
+def cost(work: Callable[[], object], before: Callable[[], object]) -> float:
+    """Seconds of CPU of one of them, the median of some."""
+    times = []
+    work()
+    for _ in range(_PAGES):
+        before()
+        started = time.thread_time()
+        work()
+        times.append(time.thread_time() - started)
+    return statistics.median(times)
+
+
+async def scrape(
+    exposition: Exposition, sampler: Sampler, node: NodePage, own: SelfMetrics, encoding: str
+) -> float:
+    """Seconds of CPU of this process a scrape, by a client in a process of its own."""
+    app = web.Application()
+    routes(app, exposition, sampler, own, max_age=3600, node=node)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
+        started = 0.0
+        for number in (2, _PAGES):
+            started = time.process_time()
+            words = (sys.executable, "-c", _SCRAPER, url, encoding, str(number))
+            client = await asyncio.create_subprocess_exec(*words)
+            await client.wait()
+        return (time.process_time() - started) / _PAGES
+    finally:
+        await runner.cleanup()
+
+
+def measure(count: int, busy: bool) -> list[Row]:
+    """Rows for this many containers."""
+    with agent_of(count) as (exposition, sampler, node, own):
+        before = sampler.sample_all if busy else int
+        parts = {
+            "containers": (cost(exposition.render, before), exposition.series),
+            "host": (cost(node.render, before), node.series),
+            "our own": (cost(own.text, before), series_of(own.text())),
+        }
+        body = exposition.render() + node.render() + own.text()
+        packing = cost(lambda: igzip.compress(body, 1), int)
+        plain = asyncio.run(scrape(exposition, sampler, node, own, "identity"))
+        packed = asyncio.run(scrape(exposition, sampler, node, own, "gzip"))
+        whole = series_of(body)
+        rows = []
+        for name, (seconds, series) in parts.items():
+            rows += [
+                Row(f"{count} containers: {name}, {series} series", "ms", seconds * 1e3),
+                Row("a series", "µs", seconds / series * 1e6),
+            ]
+        budget = 0.7
+        rows += [
+            Row(f"{count} containers: gzip of {len(body) / 1e6:.1f} MB", "ms", packing * 1e3),
+            Row(f"{count} containers: a scrape of {whole} series", "ms", plain * 1e3),
+            Row("a series", "µs", plain / whole * 1e6, budget=budget),
+            Row(f"{count} containers: the same, gzip", "ms", packed * 1e3),
+            Row("a series", "µs", packed / whole * 1e6),
+        ]
+        return rows
+
+
+def series_of(page: bytes) -> int:
+    """How many lines of it are samples."""
+    return sum(1 for line in page.splitlines() if not line.startswith(b"#"))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--containers", type=int, nargs="+", default=[40, 100, 1000])
+    parser.add_argument("--busy", action="store_true", help="make a pass before every page")
+    options = parser.parse_args(argv)
+    if os.geteuid() != 0:
+        parser.error("making cgroups needs root")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    print_table([row for count in options.containers for row in measure(count, options.busy)])
+
+
+if __name__ == "__main__":
+    main()
