@@ -26,7 +26,6 @@ from collector.inputs.tails import Tails
 from dashboards.web.api import Api
 from dashboards.web.history import HistoryApi
 from dashboards.web.page import add_page
-from dashboards.web.processes_api import ProcessesApi
 from exporters.prometheus.http import page_of, routes
 from exporters.prometheus.lane_metrics import lane_metrics
 from exporters.prometheus.self_metrics import cgroup_metrics, discovery_metrics, sampling_metrics
@@ -34,6 +33,7 @@ from exporters.prometheus.service_discovery import Discovery, add_service_discov
 from taffrail.agent_exporters import make_elasticsearch, make_remote_write
 from taffrail.agent_inputs import Inputs, address_text
 from taffrail.agent_parts import Core, make_core
+from taffrail.agent_processes import add_processes
 from taffrail.config import Config
 from taffrail.history_metrics import history_metrics
 from taffrail.http_security import http_tls, refuse_if_open, token_check
@@ -158,16 +158,7 @@ class Agent:
         Api(containers, core.sampler, core.store, host).add_routes(app)
         reader, work = self._history(stack, core)
         HistoryApi(reader, host).add_routes(app)
-        processes = ProcessesApi(
-            containers,
-            core.roots,
-            host,
-            keep_map=self._config.collector.connections,
-            files_over_tcp=bool(self._config.http.token_file),
-        )
-        processes.add_routes(app)
-        if processes.graph is not None:
-            work.append(("connections", processes.graph.run))
+        work += add_processes(self._config, self._paths, core, reader, app, stack)
         add_service_discovery(app, Discovery(containers, self._paths.proc, host))
         add_page(app)
         return work

@@ -103,6 +103,21 @@ class CollectorConfig:
             "0: none on disk"
         ),
     )
+    process_history_max_size: Bytes = field(
+        default=64 * 1024**2,
+        metadata=_doc(
+            "bytes on disk of the history of the busiest processes (docs/top.md) before the oldest goes; 0: none"
+        ),
+    )
+    process_history_interval: Seconds = field(
+        default=10.0, metadata=_doc("time between two looks at who is busiest")
+    )
+    connection_history_max_size: Bytes = field(
+        default=32 * 1024**2,
+        metadata=_doc(
+            "bytes on disk of the history of the map of connections before the oldest goes; 0: none"
+        ),
+    )
     connections: bool = field(
         default=True,
         metadata=_doc("keep a map of who talks to whom: a look every 15 s at every network namespace"),

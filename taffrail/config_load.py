@@ -124,6 +124,11 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
         raise ConfigError(f"[log] format {config.log.format!r}: expected text or json")
     if config.collector.interval <= 0:
         raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
+    if not 1 <= config.collector.process_history_interval <= 60:
+        raise ConfigError(
+            f"[collector] process_history_interval {config.collector.process_history_interval!r}: "
+            "expected a time between 1s and 1m"
+        )
     if config.collector.groups or config.collector.group_intervals:
         from collector.lanes.groups import choose as choose_groups
         from collector.lanes.groups import make  # memory that few commands need

@@ -91,7 +91,7 @@ class StepLog:
         self._open()
 
     @property
-    def bytes(self) -> int:
+    def disk_bytes(self) -> int:
         """Bytes on disk."""
         with self._lock:
             return sum(window.bytes for window in self._windows())

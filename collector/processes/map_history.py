@@ -60,11 +60,8 @@ class MapHistory:
 
     def at(self, time_us: int) -> PastMap:
         """The step that covers a moment, or the one before where it is not over yet; empty where nobody looked."""
-        following = next(iter(self.steps.between(time_us, time_us + _REACH_US)), None)
-        if following is None:
-            for following in self.steps.between(time_us - _REACH_US, time_us):
-                pass
-        return _together(_decoded([following] if following else []))
+        found = list(self.steps.between(time_us, time_us + _REACH_US))[:1]
+        return _together(_decoded(found or list(self.steps.between(time_us - _REACH_US, time_us))[-1:]))
 
     def close(self) -> None:
         """Give the descriptor back."""

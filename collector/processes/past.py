@@ -82,7 +82,7 @@ class Past:
             if time_us < following[0] - max(decode_step(following[1]).span_us, reach_us) - _SLACK_US:
                 return None  # nobody looked then
             until_us = following[0]
-        elif time_us - steps.last_us > 2 * reach_us + _SLACK_US:
+        elif not 0 <= time_us - steps.last_us <= 2 * reach_us + _SLACK_US:
             return None
         else:  # its step is not over yet
             until_us = steps.last_us

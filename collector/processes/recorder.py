@@ -44,6 +44,8 @@ MINUTE = 60  #: seconds of a coarse step
 _WORTH_CPU, _WORTH_BYTES = 0.002, 65536
 #: And how much of its memory one of its largest processes has to take or give.
 _WORTH_MEMORY = 1 / 8
+#: Share of a CPU that looking may take, and CPU seconds of a look that it is given at least.
+_SHARE, _LEAST_SECONDS = 0.003, 0.01
 #: CPU seconds that the first look may take: it reads every process.
 _FIRST_SECONDS = 0.25
 
@@ -138,10 +140,11 @@ class ProcessRecorder:
         roots: Roots,
         archive: ProcessArchive,
         *,
-        share: float = 0.003,
+        share: float | None = None,
         scan: Scan | None = None,
     ) -> None:
-        """``share``: of one CPU that looking may take; steps get longer where it would take more.
+        """``share``: of one CPU that looking may take (0.003, more where steps are short); it looks less often
+        where it would take more.
 
         Raises OSError or ValueError where procfs or the cgroups cannot be read at all.
         """
@@ -153,8 +156,8 @@ class ProcessRecorder:
         self._containers = containers
         self._layout = Layout.read(roots)
         self._archive = archive
-        self._share = share
-        self._credit = share * archive.step
+        self._share = share or max(_SHARE, _LEAST_SECONDS / archive.step)
+        self._credit = self._share * archive.step
         self._credited = time.monotonic()
         self._paths: tuple[tuple[Container, ...], dict[str, str]] = ((), {})
         self._owners: dict[bytes, str] = {}

@@ -24,7 +24,7 @@ from collector.processes.procfs import TICK, Io
 from collector.processes.reading import Identity, RawProcess, RawThread, read_process, read_threads
 from collector.roots import Roots
 
-__all__ = ["MAX_ROWS", "Listing", "Process", "Processes", "Thread"]
+__all__ = ["MAX_ROWS", "Listing", "Process", "Processes", "Thread", "user_name"]
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ class Processes:
             " ".join(identity.arguments) or f"[{stat.name}]",
             stat.state,
             identity.uid,
-            _user(identity.uid),
+            user_name(identity.uid),
             stat.threads,
             self._started_ns(stat.start_ticks),
             stat.start_ticks,
@@ -300,7 +300,8 @@ def _usage(before: _Totals | None, now: _Totals, compared: bool, raw: RawProcess
 
 
 @lru_cache(maxsize=1024)
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """The host's name for a user, else the number."""
     with suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
     return str(uid)

@@ -34,14 +34,12 @@ from aiohttp import web
 
 from collector.history.reader import Answer, HistoryError, HistoryReader
 from dashboards.web.answers import json_answer, refusal
+from dashboards.web.queries import time_of
 
 __all__ = ["HistoryApi"]
 
 log = logging.getLogger(__name__)
 
-_NUMBER = re.compile(r"(-?)(\d{1,20})(?:\.(\d{1,9}))?")
-_NANOSECONDS = 10**15  # larger numbers are nanoseconds
-_LATEST_US = 1 << 53
 _MOST_STEP = 7 * 86400
 
 T = TypeVar("T")
@@ -62,8 +60,8 @@ class HistoryApi:
 
     async def _curves(self, request: web.Request) -> web.Response:
         now_us = time.time_ns() // 1000
-        until_us = _time(request, "to", now_us, now_us)
-        since_us = _time(request, "from", now_us, until_us - 600 * 1_000_000)
+        until_us = time_of(request, "to", now_us, now_us)
+        since_us = time_of(request, "from", now_us, until_us - 600 * 1_000_000)
         step = _step(request)
         key = request.query.get("container", "")
         answer = await _answered(lambda: self._reader.curves(key, since_us, until_us, step))
@@ -71,7 +69,7 @@ class HistoryApi:
 
     async def _at(self, request: web.Request) -> web.Response:
         now_us = time.time_ns() // 1000
-        time_us = _time(request, "time", now_us, now_us)
+        time_us = time_of(request, "time", now_us, now_us)
         resolution, moments = await _answered(lambda: self._reader.at(time_us))
         rows = [{**asdict(one), "state": "running", "host": self._host} for one in moments]
         return json_answer(
@@ -80,8 +78,8 @@ class HistoryApi:
 
     async def _containers(self, request: web.Request) -> web.Response:
         now_us = time.time_ns() // 1000
-        until_us = _time(request, "to", now_us, now_us)
-        since_us = _time(request, "from", now_us, until_us - 7 * 86400 * 1_000_000)
+        until_us = time_of(request, "to", now_us, now_us)
+        since_us = time_of(request, "from", now_us, until_us - 7 * 86400 * 1_000_000)
         found = await _answered(lambda: self._reader.held(since_us, until_us))
         return json_answer([asdict(one) for one in found])
 
@@ -109,27 +107,6 @@ def _curves_json(answer: Answer, since_us: int, until_us: int) -> dict[str, obje
         "columns": found.columns,
         "totals": found.totals,
     }
-
-
-def _time(request: web.Request, key: str, now_us: int, default_us: int) -> int:
-    """A time in microseconds from the query."""
-    text = request.query.get(key, "")
-    if not text:
-        return default_us
-    match = _NUMBER.fullmatch(text)
-    if match is not None:
-        whole = int(match[2])
-        micro = whole * 1_000_000 + int((match[3] or "")[:6].ljust(6, "0"))
-        if match[1]:
-            micro = now_us - micro
-        elif whole >= _NANOSECONDS:
-            micro = whole // 1000
-        if 0 <= micro < _LATEST_US:
-            return micro
-    raise refusal(
-        web.HTTPBadRequest,
-        f"{key}={text!r}: expected Unix seconds, nanoseconds, or seconds before now, like -3600",
-    )
 
 
 def _step(request: web.Request) -> int:

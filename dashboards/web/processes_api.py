@@ -25,6 +25,7 @@ from collector.processes.spaces import HOST_NODE
 from collector.processes.tree import Listing, Process, Processes, Thread
 from collector.roots import Roots
 from dashboards.web.answers import json_answer, refusal
+from dashboards.web.queries import number_of
 
 __all__ = ["ProcessesApi"]
 
@@ -75,7 +76,7 @@ class ProcessesApi:
         return self._answer(container, {"processes": list(map(asdict, listing.rows))} | _about(listing))
 
     async def _list_threads(self, request: web.Request) -> web.Response:
-        pid, start = _pid(request), _number(request, "start")
+        pid, start = _pid(request), number_of(request, "start")
         listing = await _twice(functools.partial(self._processes.threads, pid, start))
         return json_answer({"pid": pid, "threads": list(map(asdict, listing.rows))} | _about(listing))
 
@@ -87,7 +88,7 @@ class ProcessesApi:
                 "open files are told on the agent's socket, or over TCP to those who show a token: set "
                 "http.token_file",
             )
-        pid, start = _pid(request), _number(request, "start")
+        pid, start = _pid(request), number_of(request, "start")
         found = await _in_thread(functools.partial(read_files, self._roots.proc, pid, start))
         return json_answer({"pid": pid, **asdict(found)})
 
@@ -109,7 +110,7 @@ class ProcessesApi:
         shape = request.query.get("format", "json")
         if shape not in ("json", "node-graph"):
             raise refusal(web.HTTPBadRequest, f"format={shape!r}: expected json or node-graph")
-        since = _number(request, "since") or 0
+        since = number_of(request, "since") or 0
         picture = self.graph.picture(since)
         if shape == "node-graph":
             return json_answer(picture.node_graph())
@@ -179,16 +180,7 @@ def _over_tcp(request: web.Request) -> bool:
 
 
 def _pid(request: web.Request) -> int:
-    pid = _number(request, "pid")
+    pid = number_of(request, "pid")
     if not pid:
         raise refusal(web.HTTPBadRequest, "pid is missing: expected the number of a process")
     return pid
-
-
-def _number(request: web.Request, key: str) -> int | None:
-    text = request.query.get(key, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 20:
-        raise refusal(web.HTTPBadRequest, f"{key}={text[:40]!r}: expected a whole number")
-    return int(text)

@@ -46,7 +46,7 @@ def test_steps_are_found_again_in_growing_and_sealed_windows_and_after_reopening
         assert [int(data) for _, data in log.up_to(BASE + 599 * SECOND)][-1] == 590
         assert log.up_to(BASE - SECOND) == []
         assert (log.steps, log.first_us, log.last_us) == (150, BASE, BASE + 1490 * SECOND)
-        assert log.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert log.disk_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
         log.close()
         log = opened(tmp_path)
     write(log, 1500, 1600)
@@ -73,7 +73,7 @@ def test_what_is_too_old_and_what_is_too_much_goes_and_is_counted(tmp_path: Path
     for second in range(0, 3000, 10):
         time_us = BASE + second * SECOND
         small.append(time_us, os.urandom(100), time_us * 1000)
-        assert small.bytes <= 4096 + 200
+        assert small.disk_bytes <= 4096 + 200
     assert small.losses.removed_steps["size"] == 300 - small.steps > 0
     assert small.last_us == BASE + 2990 * SECOND
 
