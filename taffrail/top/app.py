@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from taffrail.top.keys import KeyDecoder
@@ -25,14 +25,16 @@ _ESCAPE_SECONDS = 0.05
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
-def run_top(client: Client, *, interval: float = 1.0, colours: bool | None = None) -> int:
+def run_top(clients: Mapping[str, Client], *, interval: float = 1.0, colours: bool | None = None) -> int:
     """Show until ``q`` or a signal; the exit status (128 and the signal's number for a signal).
+
+    ``clients`` are the agents to ask by the names given to their hosts; ``""`` for this host's alone.
 
     Raises OSError where standard input or output is no terminal. The terminal is restored on every way out.
     """
     with _wakeups() as (wakeup, signals), Screen() as screen:
         loop = _Loop(
-            client, screen, wakeup, interval, wants_colours(os.environ) if colours is None else colours
+            clients, screen, wakeup, interval, wants_colours(os.environ) if colours is None else colours
         )
         return loop.run(signals)
 
@@ -66,7 +68,7 @@ class _Loop:
 
     def __init__(
         self,
-        client: Client,
+        clients: Mapping[str, Client],
         screen: Screen,
         wakeup: tuple[socket.socket, socket.socket],
         interval: float,
@@ -75,11 +77,11 @@ class _Loop:
         self._screen = screen
         self._reading, self._writing = wakeup
         self._colours = colours
-        self._model = Model()
+        self._model = Model(several="" not in clients)
         self._keys = KeyDecoder()
         self._lock = threading.Lock()
         self._arrived: list[tuple[Subject, Frame]] = []
-        self._source = Source(client, self._deliver, interval)
+        self._source = Source(clients, self._deliver, interval)
 
     def run(self, signals: deque[int]) -> int:
         """Until the model is done or a signal ends it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from taffrail.terminal import visible
 from taffrail.units import bytes_size, human_size
 
-__all__ = ["LISTS", "Column", "Kind", "Row", "number", "text_of"]
+__all__ = ["HOST_COLUMN", "LISTS", "Column", "Kind", "Row", "number", "text_of"]
 
 Row = Mapping[str, object]
 Kind = str  #: containers, processes, threads, files or connections
@@ -81,6 +81,8 @@ def _rates(title: str, letter: str, one: str, other: str) -> Column:
 
 
 def _limit(row: Row) -> str:
+    if row.get("memory_usage_bytes") is None:
+        return "-"
     return f"{bytes_size(number(row, 'memory_usage_bytes'))}/{bytes_size(number(row, 'memory_limit_bytes'))}"
 
 
@@ -89,11 +91,15 @@ def _pids(row: Row) -> str:
 
 
 def _cpu_time(row: Row) -> str:
+    if row.get("cpu_seconds") is None:
+        return "-"
     seconds = number(row, "cpu_seconds")
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
 
 def _age(row: Row) -> str:
+    if row.get("started_ns") is None:
+        return "-"
     seconds = max(0.0, time.time() - number(row, "started_ns") / 1e9)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
@@ -112,6 +118,9 @@ def _end(address: str, port: str) -> Callable[[Row], str]:
 def _peer(row: Row) -> str:
     return " ".join(part for part in (text_of(row, "remote_name"), text_of(row, "translated")) if part)
 
+
+#: Behind the name where there are several hosts.
+HOST_COLUMN = _text("HOST", "H", "host", 10)
 
 _CPU = Column("CPU%", "C", _percent, lambda row: number(row, "cpu_percent"), 6)
 _TIME = Column("TIME", "T", _cpu_time, lambda row: number(row, "cpu_seconds"), 8)

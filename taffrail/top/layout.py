@@ -28,7 +28,7 @@ _KEYS = {
     "files": "",
     "connections": "",
 }
-_ALWAYS = "Left back  / find  < > sort  p pause  [ ] time  ? help  q quit"
+_ALWAYS = "Left back  / find  < > sort  p pause  []t time  ? help  q quit"
 
 _HELP = (
     "Up Down PgUp PgDn Home End   move (k and j too)",
@@ -41,7 +41,8 @@ _HELP = (
     "r                            the other way round",
     "p Space                      pause, and on again",
     "[ ]                          5 seconds back, forward in time",
-    "{ }                          a minute back, forward",
+    "{ }   ( )                    a minute, an hour back, forward",
+    "t                            go to a time: 03:00, 2h, 2026-01-31T12:00 (nothing: now)",
     "q Ctrl-C                     leave",
     "Shift and a letter           sort by a column:",
 )
@@ -122,7 +123,9 @@ def _title(model: Model) -> str:
 
 
 def _clock(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // 1_000_000_000).strftime("%H:%M:%S")
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000)
+    today = moment.date() == datetime.now().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def _path(model: Model, count: int) -> str:
@@ -152,7 +155,7 @@ def _row(
 
 def _message(model: Model, rows: Sequence[Row]) -> str:
     if model.prompt is not None:
-        return f"/{visible(model.prompt)}_"
+        return f"{'time: ' if model.prompt_for_time else '/'}{visible(model.prompt)}_"
     if model.message:
         return model.message
     if not rows and model.level.frame.time_ns:

@@ -6,20 +6,23 @@ its own cursor, order and filter, at the present or at a moment of the past.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from taffrail.terminal import visible
-from taffrail.top.columns import LISTS, Column, Kind, Row, number, text_of
+from taffrail.top.columns import HOST_COLUMN, LISTS, Column, Kind, Row, number, text_of
 from taffrail.top.filtering import FilterError, row_test
+from taffrail.units import parse_time
 
-__all__ = ["Frame", "Level", "Model", "Subject"]
+__all__ = ["Frame", "Level", "Model", "Row", "Subject", "moment_of"]
 
 _SECOND = 1_000_000_000
 
-#: How far ``[`` ``]`` and ``{`` ``}`` go.
-STEP_NS, LEAP_NS = 5 * _SECOND, 60 * _SECOND
+#: How far ``[`` ``]``, ``{`` ``}`` and ``(`` ``)`` go.
+STEP_NS, LEAP_NS, HOUR_NS = 5 * _SECOND, 60 * _SECOND, 3600 * _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Subject:
     kind: Kind
     id: str = ""  #: a container's id (``/`` the host), a process's number
     start_ticks: int = 0  #: of a process: another one with its number is refused
+    host: str = ""  #: by the name given to it; "" where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Frame:
     host: str = ""
     problem: str = ""
     asked_ns: int | None = None  #: the moment that was asked for; None: now
+    failed: bool = False  #: there are no rows since there was no answer
+    ahead_ns: int = 0  #: how far the host's clock is ahead of ours, where it matters
 
 
 @dataclass(slots=True)
@@ -56,10 +62,29 @@ class Level:
     filter: str = ""
     frame: Frame = field(default_factory=lambda: Frame(0))
 
+    several: bool = False  #: containers of several hosts
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """Of its kind."""
-        return LISTS[self.subject.kind]
+        columns = LISTS[self.subject.kind]
+        return (columns[0], HOST_COLUMN, *columns[1:]) if self.several else columns
+
+
+def moment_of(text: str, now_ns: int) -> int:
+    """The nanosecond that a text means: a time of day (the last that has been), or what ``parse_time`` takes.
+
+    Raises ValueError.
+    """
+    match = re.fullmatch(r"(\d{1,2}):(\d\d)(?::(\d\d))?", text)
+    if match is None:
+        return parse_time(text, now_ns / 1e9)
+    now = datetime.fromtimestamp(now_ns / 1e9)
+    hour, minute, second = (int(part or 0) for part in match.groups())
+    there = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
+    if there > now:
+        there -= timedelta(days=1)
+    return int(there.timestamp()) * _SECOND
 
 
 def identity(row: Row) -> str:
@@ -69,25 +94,29 @@ def identity(row: Row) -> str:
             return f"{row[key]}"
     if "protocol" in row:
         return "|".join(str(row.get(k)) for k in ("protocol", "local", "local_port", "remote", "remote_port"))
-    return str(row.get("id"))
+    return f"{row.get('id')}|{row['host']}" if row.get("host") else str(row.get("id"))
 
 
-def _level(kind: Kind, title: str, subject: str = "", start: int = 0) -> Level:
+def _level(subject: Subject, title: str, *, several: bool = False) -> Level:
+    kind = subject.kind
     column = {"files": "FD", "connections": "STATE"}.get(kind, "CPU%")
-    return Level(Subject(kind, subject, start), title, column, kind not in ("files", "connections"))
+    return Level(subject, title, column, kind not in ("files", "connections"), several=several)
 
 
 class Model:
     """The whole state. ``handle`` takes keys, ``take`` takes frames, ``layout.py`` draws it."""
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, clock: Callable[[], int] = time.time_ns, *, several: bool = False) -> None:
+        """``several``: the containers are those of several hosts."""
         self._clock = clock
-        self.levels = [_level("containers", "containers")]
+        self.levels = [_level(Subject("containers"), "containers", several=several)]
         self.paused_ns: int | None = None  #: the moment that is shown; None: now
-        self.prompt: str | None = None  #: the filter while it is typed
+        self.prompt: str | None = None  #: the filter, or the time to go to, while it is typed
+        self.prompt_for_time = False  #: which of them
         self.help = False
         self.done = False
         self.message = ""  #: for the line above the keys
+        self.refused = ""  #: what was typed and cannot be read, until the next key
         self.page = 10  #: rows on the screen, told by whoever draws
         self.host = ""  #: the name of the host, once the agent has told it
         self.wanted = 0  #: rises when other rows than those shown are wanted
@@ -112,7 +141,7 @@ class Model:
         """The level's rows that pass the filter, in order; the host's stays in front of containers."""
         level = self.level
         rows = list(level.frame.rows)
-        self.message = visible(level.frame.problem)
+        self.message = visible(self.refused or level.frame.problem)
         if level.filter:
             try:
                 test = row_test(level.subject.kind, level.filter)
@@ -143,6 +172,7 @@ class Model:
 
     def handle(self, key: str) -> None:
         """Do what a key asks for; keys that mean nothing here are passed over."""
+        self.refused = ""
         if key == "ctrl-c":
             self.done = True
         elif self.prompt is not None:
@@ -157,9 +187,13 @@ class Model:
     def _type(self, key: str) -> None:
         assert self.prompt is not None
         if key in ("enter", "escape"):
-            if key == "escape":
+            text, self.prompt = self.prompt, None
+            if self.prompt_for_time:
+                self.prompt_for_time = False
+                if key == "enter":
+                    self._go_to(text)
+            elif key == "escape":
                 self.level.filter = ""
-            self.prompt = None
             return
         if key == "backspace":
             self.prompt = self.prompt[:-1]
@@ -167,7 +201,8 @@ class Model:
             self.prompt = ""
         elif len(key) == 1:
             self.prompt += key
-        self.level.filter = self.prompt.strip()
+        if not self.prompt_for_time:
+            self.level.filter = self.prompt.strip()
 
     def _want(self) -> None:
         self.wanted += 1
@@ -185,7 +220,11 @@ class Model:
         return rows[self.level.cursor] if rows else None
 
     def _open(self, kind: Kind, title: str, subject: str, start: int = 0) -> None:
-        self.levels.append(_level(kind, title, subject, start))
+        row = self._current() if self.level.subject.kind == "containers" else None
+        host = text_of(row, "host") if row is not None and self.level.several else self.level.subject.host
+        if host and row is not None and row.get("id") != "/":
+            title = f"{title} on {host}"
+        self.levels.append(_level(Subject(kind, subject, start, host), title))
         self._want()
 
     def _enter(self) -> None:
@@ -258,6 +297,20 @@ class Model:
         self.paused_ns = there if there < now else None
         self._want()
 
+    def _ask_for_time(self) -> None:
+        self.prompt, self.prompt_for_time = "", True
+
+    def _go_to(self, text: str) -> None:
+        """Show the moment that was typed; nothing typed is now."""
+        now = self._clock()
+        try:
+            there = moment_of(text.strip(), now) if text.strip() else now
+        except ValueError as error:
+            self.refused = str(error)
+            return
+        self.paused_ns = there if there < now else None
+        self._want()
+
     def _search(self) -> None:
         self.prompt = self.level.filter
 
@@ -293,6 +346,9 @@ _ACTIONS: dict[str, Callable[[Model], None]] = {
     "]": lambda model: model._travel(STEP_NS),
     "{": lambda model: model._travel(-LEAP_NS),
     "}": lambda model: model._travel(LEAP_NS),
+    "(": lambda model: model._travel(-HOUR_NS),
+    ")": lambda model: model._travel(HOUR_NS),
+    "t": Model._ask_for_time,
     "/": Model._search,
     "?": Model._ask_for_help,
     "h": Model._ask_for_help,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from taffrail.top.layout import draw, fit
-from taffrail.top.model import LEAP_NS, STEP_NS, Frame, Model
+from taffrail.top.model import LEAP_NS, STEP_NS, Frame, Model, moment_of
 
 HOST = {"id": "/", "name": "thishost", "state": "running", "cpu_percent": 90.0, "time_ns": 1}
 ROWS = [
@@ -171,7 +173,7 @@ def test_a_terminal_of_80_columns_has_all_that_matters(model: Model) -> None:
     assert lines[4].split()[:3] == ["web-b", "50.0", "1MiB/1GiB"]
     assert (
         lines[-1].rstrip()
-        == "Enter processes  Left back  / find  < > sort  p pause  [ ] time  ? help  q quit"
+        == "Enter processes  Left back  / find  < > sort  p pause  []t time  ? help  q quit"
     )
     press(model, "?")
     assert any("5 seconds back" in line for line in draw(model, 80, 24, colours=False))
@@ -207,3 +209,28 @@ def test_colours_are_there_only_when_wanted(model: Model) -> None:
 )
 def test_fit(text: str, width: int, fitted: str) -> None:
     assert fit(text, width) == fitted
+
+
+@pytest.mark.parametrize(("text", "seconds_ago"), [("2h", 7200), ("90", 90), ("soon", None), ("", 0)])
+def test_t_goes_to_a_time(model: Model, text: str, seconds_ago: int | None) -> None:
+    press(model, "t", *text, "enter")
+    if seconds_ago is None:
+        model.rows()
+        assert (model.paused_ns, "is not a time" in model.message) == (None, True)
+    else:
+        assert model.paused_ns == (NOW - seconds_ago * 1_000_000_000 if seconds_ago else None)
+    assert model.level.filter == "", "what was typed is no filter"
+    assert model.prompt is None
+
+
+def test_a_time_of_day_is_the_last_that_has_been() -> None:
+    now = datetime(2026, 3, 2, 9, 30, 15).timestamp()
+    for text, day, clock in (
+        ("03:00", 2, (3, 0, 0)),
+        ("9:30:15", 2, (9, 30, 15)),
+        ("23:59:59", 1, (23, 59, 59)),
+    ):
+        there = datetime.fromtimestamp(moment_of(text, int(now * 1e9)) / 1e9)
+        assert (there.day, (there.hour, there.minute, there.second)) == (day, clock)
+    with pytest.raises(ValueError, match="hour must be"):
+        moment_of("25:00", int(now * 1e9))
