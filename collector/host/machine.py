@@ -35,7 +35,7 @@ def read_machine(roots: Roots) -> Machine:
     return Machine(
         _text(roots.proc / "sys/kernel/hostname") or uname.nodename,
         _text(roots.root / "etc/machine-id") or _text(roots.root / "var/lib/dbus/machine-id"),
-        _text(roots.sys / "class/dmi/id/product_uuid"),
+        _system_uuid(roots),
         _text(roots.proc / "sys/kernel/random/boot_id"),
         kernel or uname.release,
         _pretty_name(roots.root / "etc/os-release"),
@@ -43,6 +43,14 @@ def read_machine(roots: Roots) -> Machine:
         parse_cpuinfo((roots.proc / "cpuinfo").read_bytes()),
         parse_meminfo((roots.proc / "meminfo").read_bytes()),
     )
+
+
+def _system_uuid(roots: Roots) -> str:
+    """Where cAdvisor looks, in its order: the firmware's, a Power system's, and the machine id where there is none."""
+    tree = roots.proc / "device-tree"
+    places = (roots.sys / "class/dmi/id/product_uuid", tree / "system-id", tree / "vm,uuid")
+    found = (_text(place).rstrip("\0") for place in (*places, roots.root / "etc/machine-id"))
+    return next(filter(None, found), "")
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 Source of the formats: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst. ``total_`` keys of
 memory.stat include child cgroups; an unlimited limit is a number just below 2^63.
+What v2 calls otherwise carries v2's name here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ __all__ = ["MemoryReader", "parse_limit", "parse_oom_kills", "parse_stat"]
 
 _UNLIMITED = 1 << 62
 
+#: ``Memory.stat``'s keys, which are v2's, by what v1 calls them, where the kernel has them.
+_FURTHER = {
+    b"total_dirty": "file_dirty",
+    b"total_writeback": "file_writeback",
+    b"total_workingset_refault_file": "workingset_refault_file",
+    b"total_workingset_refault_anon": "workingset_refault_anon",
+}
+_FURTHER_NAMES = tuple(_FURTHER.values())
 _STAT = FlatKeys(
     b"total_rss",
     b"total_cache",
@@ -27,13 +36,15 @@ _STAT = FlatKeys(
     b"total_pgmajfault",
     b"pgfault",
     b"pgmajfault",
+    *_FURTHER,
 )
 _OOM = FlatKeys(b"oom_kill")
 
 
 def parse_stat(data: bytes) -> list[int | None]:
     """``memory.stat``: rss, cache, mapped_file, swap, active_file, inactive_file, faults, major faults
-    (these with child cgroups), then this cgroup's own faults and major faults.
+    (these with child cgroups), then this cgroup's own faults and major faults, then with child cgroups again
+    dirty and writeback in bytes, and files' and anonymous pages that were read back soon after reclaim.
     """
     return _STAT.values(data)
 
@@ -75,9 +86,9 @@ class MemoryReader:
         if self._usage < 0 or self._stat < 0:
             return None
         usage = number(os.pread(self._usage, 64, 0))
-        rss, cache, mapped, swap, active, inactive, faults, major, own, own_major = parse_stat(
-            read_all(self._stat)
-        )
+        values = parse_stat(read_all(self._stat))
+        rss, cache, mapped, swap, active, inactive, faults, major, own, own_major = values[:10]
+        further = zip(_FURTHER_NAMES, values[10:], strict=True)
         return Memory(
             usage,
             max(usage - (inactive or 0), 0),
@@ -98,6 +109,7 @@ class MemoryReader:
             parse_oom_kills(os.pread(self._oom, 256, 0)) if self._oom >= 0 else None,
             own,
             own_major,
+            stat={key: value for key, value in further if value is not None},
         )
 
     def descriptors(self) -> tuple[int, ...]:

@@ -44,6 +44,12 @@ def test_a_v1_container(recorded: Callable[[str], Roots]) -> None:
         oom_kills=2,
         own_page_faults=2000,
         own_major_page_faults=3,
+        stat={
+            "file_dirty": 12288,
+            "file_writeback": 4096,
+            "workingset_refault_file": 12,
+            "workingset_refault_anon": 11,
+        },
     )
     assert sample.block_io == (BlockIO("259:0", 1048576, 2097152, 16, 32),)
     assert (sample.pids, sample.pids_limit, sample.pids_limit_events) == (5, 100, 6)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,20 @@ def test_a_recorded_machine(recorded: Callable[[str], Roots]) -> None:
     assert machine.os_version == "Debian GNU/Linux 12 (bookworm)"
     assert machine.boot_ns == 1760000000 * 10**9
     assert machine.topology == Topology(2, 1, 1)  # two threads of one core
+
+
+def test_a_machine_without_firmware_tables_is_known_by_its_machine_id(
+    tmp_path: Path, recorded: Callable[[str], Roots]
+) -> None:
+    source = recorded("v2")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/machine-id").write_text("0123456789abcdef\n")
+    roots = Roots(tmp_path / "proc", tmp_path / "sys", tmp_path)
+    shutil.copytree(source.proc, roots.proc)
+    assert read_machine(roots).system_uuid == "0123456789abcdef"
+    (roots.proc / "device-tree").mkdir()
+    (roots.proc / "device-tree/system-id").write_bytes(b"IBM,1\0")
+    assert read_machine(roots).system_uuid == "IBM,1"
 
 
 def test_a_file_system_that_hangs_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
