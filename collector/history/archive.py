@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from collector.history.clock_trust import ClockTrust
-from collector.history.rows import COUNTERS, Definition, Rows
+from collector.history.rows import AT, ROW_BYTES, TOTALS, Definition, Packed, Row, times, unpack
 from collector.history.steps import coarser
 from collector.history.tier import MINUTES, TENS, Losses, Resolution, Tier
+
+if TYPE_CHECKING:
+    from collector.history.rows import Rows
 
 __all__ = ["Archive", "Held", "Last"]
 
@@ -27,7 +29,6 @@ __all__ = ["Archive", "Held", "Last"]
 _RAW_SHARE = 8
 #: And when so many containers more than now run have come and gone in it: their names are in memory meanwhile.
 _MOST_GONE = 8192
-_LATEST = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Archive:
         self._next = max(self.fine.last_number, self.coarse.last_number) + 1
         self._minute_us = -1
         self._step_us = 0  # of the newest step
-        self._minute: list[Rows] = []
+        self._minute = bytearray()  # its packed rows, in the order written
         self._ending: set[int] = set()
         self._clock = ClockTrust(resolutions[1].step)
         self._closed = False
@@ -104,15 +105,15 @@ class Archive:
         with self._lock:
             self._ending.add(number)  # once its last minute is written
 
-    def append(self, step_us: int, rows: Rows, now_ns: int | None = None) -> None:
+    def append(self, step_us: int, rows: Packed, now_ns: int | None = None) -> None:
         """Write a step's rows, ordered by number; and the minute before, when this is the next one's first step."""
         with self._lock:
             if self._closed:
                 return
             self._turn_minute(step_us)
             self.fine.append(step_us, rows, self._definition)
-            self._minute.append(rows)
-            self.rows_written += len(rows)
+            self._minute += rows
+            self.rows_written += len(rows) // ROW_BYTES
             self._limit(time.time_ns() if now_ns is None else now_ns)
 
     def _definition(self, number: int) -> Definition:
@@ -125,10 +126,10 @@ class Archive:
         if minute_us == self._minute_us and not set_back:
             return
         if self._minute:
-            rows = coarser(np.concatenate(self._minute))
+            rows = coarser(self._minute)
             self.coarse.append(self._minute_us, rows, self._definition)
-            self.rows_written += len(rows)
-        self._minute = []
+            self.rows_written += len(rows) // ROW_BYTES
+        self._minute = bytearray()
         self._minute_us = minute_us
         for number in self._ending:
             self._definitions.pop(number, None)
@@ -217,17 +218,12 @@ class Archive:
         found: dict[str, Last] = {}
         with self._lock:
             if self.fine.sealed:
-                newest = self.fine.sealed[-1]
-                rows, definitions = self.fine.between(newest.first_us, newest.last_us)
-                rows = rows[np.argsort(rows["number"], kind="stable")]
-                ends = np.flatnonzero(np.diff(rows["number"], append=-1))
-                found = {
-                    definitions[int(n)].id: _last(row)
-                    for n, row in zip(rows["number"][ends], rows[ends], strict=True)
-                }
+                for packed, definitions in self.fine.packed_since(self.fine.sealed[-1].first_us):
+                    for row in unpack(packed):
+                        found[definitions[row[AT["number"]]].id] = _last(row)
             if self.fine.raw is not None:
-                for definition, own in self.fine.raw.grouped(64):
-                    found[definition.id] = _last(own[-1])
+                for definition, own in self.fine.raw.grouped(16):
+                    found[definition.id] = _last(next(unpack(own[-ROW_BYTES:])))
         return found
 
     def _replay(self) -> None:
@@ -235,16 +231,21 @@ class Archive:
         if self.fine.raw is not None:
             self._definitions.update(self.fine.raw.definitions)
         step = self.coarse.resolution.step * 1_000_000
-        times = [window.last_us for window in self.coarse.windows() if window.rows]
-        since = (max(times) // step + 1) * step if times else 0
-        rows, definitions = self.fine.between(since, _LATEST)
-        minutes = rows["time_us"] // step
-        self._definitions.update(definitions)
-        for minute in np.unique(minutes).tolist():
+        newest = [window.last_us for window in self.coarse.windows() if window.rows]
+        since = (max(newest) // step + 1) * step if newest else 0
+        minutes: defaultdict[int, bytearray] = defaultdict(bytearray)
+        mentioned: dict[int, Definition] = {}
+        for packed, definitions in self.fine.packed_since(since):
+            mentioned.update(definitions)
+            for index, time_us in enumerate(times(packed)):
+                if time_us >= since:
+                    minutes[time_us // step] += packed[index * ROW_BYTES : (index + 1) * ROW_BYTES]
+        self._definitions.update(mentioned)
+        for minute, rows in sorted(minutes.items()):
             self._turn_minute(minute * step)
-            self._minute.append(rows[minutes == minute])
+            self._minute += rows
         self._ending.update(
-            n for n in definitions if self.fine.raw is None or n not in self.fine.raw.definitions
+            n for n in mentioned if self.fine.raw is None or n not in self.fine.raw.definitions
         )
 
     def close(self) -> None:
@@ -255,8 +256,8 @@ class Archive:
             self.coarse.close()
 
 
-def _last(row: Any) -> Last:
-    return Last(int(row["number"]), tuple(int(row[name]) for name in COUNTERS), int(row["time_us"]))
+def _last(row: Row) -> Last:
+    return Last(row[AT["number"]], row[TOTALS], row[AT["time_us"]])
 
 
 def _texts(held: Held) -> tuple[str, str, str, str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from collector.history.growth import growth
-from collector.history.rows import Rows
+
+if TYPE_CHECKING:
+    from collector.history.rows import Rows
 
 __all__ = ["COLUMNS", "Curves", "curves"]
 

@@ -7,11 +7,15 @@ hold totals.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from collector.history.rows import BEGAN, BEGAN_AT, COUNTERS, Rows
+from collector.history.rows import BEGAN, BEGAN_AT, COUNTERS
+
+if TYPE_CHECKING:
+    from collector.history.rows import Rows
 
 __all__ = ["Growth", "growth"]
 

@@ -8,29 +8,32 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from collector.history.rows import (
     HEADER_BYTES,
-    ROW,
+    ROW_BYTES,
     Definition,
     Frame,
-    Rows,
+    Packed,
+    as_array,
     decode_definitions,
     encode_frame,
+    numbers,
     parse_header,
     payload_fits,
+    times,
 )
+
+if TYPE_CHECKING:
+    from collector.history.rows import Rows
 
 __all__ = ["RawWindow"]
 
 log = logging.getLogger(__name__)
-
-NONE: Final = np.empty(0, ROW)
 
 
 class RawWindow:
@@ -66,8 +69,8 @@ class RawWindow:
         """The highest number defined here."""
         return max(self.definitions, default=0)
 
-    def append(self, step_us: int, rows: Rows, definitions: Sequence[Definition]) -> None:
-        """Write a frame. Raises OSError, and then nothing of it stays."""
+    def append(self, step_us: int, rows: Packed, definitions: Sequence[Definition]) -> None:
+        """Write a frame of packed rows. Raises OSError, and then nothing of it stays."""
         data = encode_frame(step_us, rows, definitions)
         view = memoryview(data)
         at = self._end
@@ -84,50 +87,41 @@ class RawWindow:
         self._note(frame, rows, definitions)
         self._end = at
 
-    def series(self, numbers: Sequence[int], since_us: int, until_us: int) -> Rows:
+    def series(self, wanted: Sequence[int], since_us: int, until_us: int) -> Rows:
         """The rows of these containers with times within the range, in the order written."""
+        import numpy as np
+
         found = []
-        for _, rows in self._each(since_us, until_us):
-            for number in numbers:
+        for packed in self.between(since_us, until_us):
+            rows = as_array(packed)
+            for number in wanted:
                 low, high = np.searchsorted(rows["number"], [number, number + 1])
                 if low < high:
-                    found.append(rows[low:high].copy())
-        return np.concatenate(found) if found else NONE
+                    found.append(rows[low:high])
+        return np.concatenate(found) if found else as_array(b"")
 
-    def between(self, since_us: int, until_us: int) -> list[tuple[Frame, Rows]]:
-        """Whole frames with times within the range, in the order written."""
-        return [(frame, rows.copy()) for frame, rows in self._each(since_us, until_us)]
+    def between(self, since_us: int, until_us: int) -> Iterator[Packed]:
+        """The packed rows of whole frames with times within the range, in the order written."""
+        for frame, (low, high) in zip(self.frames, self._bounds, strict=True):
+            if high >= since_us and low <= until_us:
+                yield os.pread(self._fd, frame.rows * ROW_BYTES, frame.offset)
 
-    def grouped(self, size: int) -> Iterator[tuple[Definition, Rows]]:
-        """Every container with all its rows, ``size`` containers held in memory at a time."""
-        numbers = sorted(self.definitions)
-        for start in range(0, len(numbers), size):
-            group = numbers[start : start + size]
-            parts = []
-            for _, rows in self._each(None, None):
-                low, high = np.searchsorted(rows["number"], [group[0], group[-1] + 1])
-                if low < high:
-                    parts.append(rows[low:high].copy())
-            if not parts:
-                continue
-            together = np.concatenate(parts)
-            together = together[np.argsort(together["number"], kind="stable")]
-            bounds = np.searchsorted(together["number"], [*group, group[-1] + 1])
-            for index, number in enumerate(group):
-                if bounds[index] < bounds[index + 1]:
-                    yield self.definitions[number], together[bounds[index] : bounds[index + 1]]
+    def grouped(self, size: int) -> Iterator[tuple[Definition, Packed]]:
+        """Every container with all its packed rows, ``size`` containers held in memory at a time."""
+        known = sorted(self.definitions) if self.frames else []
+        whole = mmap.mmap(self._fd, self._end, prot=mmap.PROT_READ) if known else b""
+        for start in range(0, len(known), size):
+            group: dict[int, bytearray] = {number: bytearray() for number in known[start : start + size]}
+            first, behind = known[start], next(reversed(group)) + 1
+            for frame in self.frames:
+                packed = _part(whole, frame, first, behind)
+                for index, number in enumerate(numbers(packed)):
+                    group[number] += packed[index * ROW_BYTES : (index + 1) * ROW_BYTES]
+            yield from ((self.definitions[number], rows) for number, rows in group.items() if rows)
 
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
-
-    def _each(self, since_us: int | None, until_us: int | None) -> Iterator[tuple[Frame, Rows]]:
-        if not self.frames:
-            return
-        whole = mmap.mmap(self._fd, self._end, prot=mmap.PROT_READ)
-        for frame, (low, high) in zip(self.frames, self._bounds, strict=True):
-            if since_us is None or until_us is None or (high >= since_us and low <= until_us):
-                yield frame, np.frombuffer(whole, ROW, frame.rows, frame.offset)
 
     def _scan(self, size: int) -> int:
         """Find every whole frame; the answer is where the last one ends."""
@@ -142,8 +136,8 @@ class RawWindow:
             if not payload_fits(frame, payload):
                 pending += 1
                 continue
-            rows = np.frombuffer(payload, ROW, frame.rows)
-            self._note(frame, rows, decode_definitions(payload[frame.rows * ROW.itemsize :]))
+            rows, extra = payload[: frame.rows * ROW_BYTES], payload[frame.rows * ROW_BYTES :]
+            self._note(frame, rows, decode_definitions(extra))
             self.damaged_frames += pending
             pending = 0
             good = at
@@ -157,14 +151,26 @@ class RawWindow:
             )
         return good
 
-    def _note(self, frame: Frame, rows: Rows, definitions: Sequence[Definition]) -> None:
+    def _note(self, frame: Frame, rows: Packed, definitions: Sequence[Definition]) -> None:
         low = high = frame.step_us
-        if len(rows):
-            times = rows["time_us"]
-            low, high = int(times.min()), int(times.max())
+        if rows:
+            when = times(rows)
+            low, high = min(when), max(when)
             self.first_us = min(self.first_us or low, low)
             self.last_us = max(self.last_us, high)
         self.frames.append(frame)
         self._bounds.append((low, high))
         self.definitions.update((one.number, one) for one in definitions)
-        self.rows += len(rows)
+        self.rows += frame.rows
+
+
+def _part(whole: mmap.mmap | bytes, frame: Frame, first: int, behind: int) -> bytes:
+    """A frame's packed rows with numbers from ``first`` on and below ``behind``; they are ordered by number."""
+
+    def number(index: int) -> int:
+        at = frame.offset + index * ROW_BYTES
+        return int.from_bytes(whole[at : at + 4], "little")
+
+    low = bisect_left(range(frame.rows), first, key=number)
+    high = bisect_left(range(frame.rows), behind, low, key=number)
+    return whole[frame.offset + low * ROW_BYTES : frame.offset + high * ROW_BYTES]

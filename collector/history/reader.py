@@ -1,7 +1,7 @@
 """Answers questions about the past: one container's curves, or all containers at a moment.
 
 Takes the finest resolution that reaches back far enough, what came before it from the coarser one, and what is
-not on disk yet from the sampler's rings.
+not on disk yet from the sampler's rings. numpy is imported with the first question.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.history.archive import Archive, Held
-from collector.history.curves import Curves, curves
-from collector.history.growth import growth
 from collector.history.ring import History
-from collector.history.rows import ROW, Definition, Rows
-from collector.history.steps import Follower, Row
+from collector.history.rows import Definition, Row, row_type
+from collector.history.steps import Follower
 from collector.sampler import HOST, Sampler
+
+if TYPE_CHECKING:
+    from collector.history.curves import Curves
+    from collector.history.rows import Rows
 
 __all__ = ["Answer", "HistoryError", "HistoryReader", "Moment"]
 
@@ -124,6 +125,8 @@ class HistoryReader:
 
     def curves(self, key: str, since_us: int, until_us: int, step: int = 0) -> Answer:
         """One container's curves over a range; ``step`` in seconds, 0 chooses one. Raises HistoryError, OSError."""
+        from collector.history.curves import curves
+
         held = self.find(key)
         if until_us <= since_us:
             raise HistoryError(f"to={until_us // _SECOND}: expected a time after from={since_us // _SECOND}")
@@ -189,7 +192,7 @@ class HistoryReader:
         for _, read in levels[chosen + 1 :]:  # what has not come to them yet
             last = next((int(part["time_us"][-1]) for part in reversed(parts) if len(part)), since_us - 1)
             parts.append(read(last + 1, until_us))
-        return np.concatenate(parts)
+        return _concatenated(parts)
 
     def _ring(self, container_id: str) -> History | None:
         return next((ring for one, _, ring, _ in self._sampler.rings() if one == container_id), None)
@@ -208,10 +211,12 @@ class HistoryReader:
                 made += follower.rows([point], 0)
             elif following:
                 follower.rows([point], 0)  # only to see whether the next begins anew
-        return np.array(made, ROW)
+        return _array(made)
 
     def _around(self, archive: Archive, coarse: bool, time_us: int) -> dict[str, tuple[Definition, Rows]]:
         """Of every container with a row whose step holds the moment: that row and what it grew from."""
+        import numpy as np
+
         step_us = (archive.coarse if coarse else archive.fine).resolution.step * _SECOND
         rows, definitions = archive.between(coarse, time_us - 2 * step_us - _SECOND, time_us + step_us)
         rows = rows[np.argsort(rows["number"], kind="stable")]
@@ -239,6 +244,18 @@ class HistoryReader:
         return found
 
 
+def _concatenated(parts: list[Rows]) -> Rows:
+    import numpy as np
+
+    return np.concatenate(parts)
+
+
+def _array(rows: list[Row]) -> Rows:
+    import numpy as np
+
+    return np.array(rows, row_type())
+
+
 def _before(step: int) -> int:
     """Microseconds before a range in which the row that the first one grew from is looked for."""
     return (2 * step + 1) * _SECOND
@@ -254,6 +271,8 @@ def _step(resolution: int, since_us: int, until_us: int, wanted: int) -> int:
 
 
 def _moment(definition: Definition, rows: Rows, host_memory: int) -> Moment:
+    from collector.history.growth import growth
+
     grown = growth(rows)
     last = grown.values[-1]
     span = float(grown.span_us[-1])

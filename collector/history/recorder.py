@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from collector.container import Container
 from collector.history.archive import Archive
 from collector.history.ring import History, Point
-from collector.history.rows import Definition
-from collector.history.steps import Follower, Row, make_rows
+from collector.history.rows import Definition, Row
+from collector.history.steps import Follower, make_rows
 from collector.sampler import HOST, Sampler
 
 __all__ = ["Recorder"]

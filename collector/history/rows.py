@@ -2,61 +2,89 @@
 
 A frame holds a step's rows of all containers, ordered by number, and the definitions of numbers the file
 has not seen before; a checksum covers both. Bytes to values only: files are ``raw.py``'s and ``sealed.py``'s.
+What writes handles packed rows and needs no numpy, whose memory an agent nobody asks for the past is spared.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 from isal import isal_zlib
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Rows = npt.NDArray[np.void]
+
 __all__ = [
+    "AT",
     "BEGAN",
     "BEGAN_AT",
     "CARRY",
     "COLUMNS",
     "COUNTERS",
+    "FIELDS",
     "HEADER_BYTES",
-    "ROW",
+    "ROW_BYTES",
+    "TOTALS",
     "Definition",
     "Frame",
+    "Packed",
+    "Row",
     "Rows",
+    "as_array",
     "decode_definitions",
     "encode_frame",
+    "numbers",
+    "pack",
     "parse_header",
     "payload_fits",
+    "row_type",
+    "times",
+    "unpack",
 ]
 
-Rows = npt.NDArray[np.void]
+#: A row's fields, in the order of ``FIELDS``.
+Row = tuple[int, ...]
+#: Rows one behind the other, as they are on disk.
+Packed = bytes | bytearray
 
 #: Totals, as the kernel had them at the row's time (microseconds and bytes).
 COUNTERS: Final = ("cpu_us", "rx_bytes", "tx_bytes", "read_bytes", "write_bytes", "throttled_us")
 
-#: A row's fields. ``time_us`` is that of the step's last sample; averages are over the step's samples.
-ROW: Final = np.dtype(
-    [
-        ("number", "<u4"),
-        ("flags", "<u2"),
-        ("samples", "<u2"),
-        ("time_us", "<i8"),
-        *((name, "<i8") for name in COUNTERS),
-        ("memory_avg", "<i8"),  # usage; averages in whole KiB
-        ("memory_max", "<i8"),
-        ("working_avg", "<i8"),
-        ("working_max", "<i8"),
-        ("limit", "<i8"),  # 0 = none
-        ("pids_avg", "<i4"),  # in thousandths
-        ("pids_max", "<i4"),
-    ]
-)
+#: A row's fields and how each is stored. ``time_us`` is that of the step's last sample; averages are over the
+#: step's samples.
+FIELDS: Final = {
+    "number": "I",
+    "flags": "H",
+    "samples": "H",
+    "time_us": "q",
+    **dict.fromkeys(COUNTERS, "q"),
+    "memory_avg": "q",  # usage; averages in whole KiB
+    "memory_max": "q",
+    "working_avg": "q",
+    "working_max": "q",
+    "limit": "q",  # 0 = none
+    "pids_avg": "i",  # in thousandths
+    "pids_max": "i",
+}
 
 #: Columns of a sealed container, in this order; all but the number it is filed under.
-COLUMNS: Final = tuple(name for name in ROW.names or () if name != "number")
+COLUMNS: Final = tuple(name for name in FIELDS if name != "number")
+
+_ROW: Final = struct.Struct("<" + "".join(FIELDS.values()))
+ROW_BYTES: Final = _ROW.size
+#: Places in a ``Row``.
+AT: Final = {name: place for place, name in enumerate(FIELDS)}
+TOTALS: Final = slice(AT[COUNTERS[0]], AT[COUNTERS[-1]] + 1)
+
+_NUMBER: Final = struct.Struct(f"<I{ROW_BYTES - 4}x")
+_TIME: Final = struct.Struct(f"<8xq{ROW_BYTES - 16}x")
 
 #: Flag of a row that stands before a container's row of a step in which totals began anew: by how much the growth
 #: since the row before is more than the difference of the two rows' totals.
@@ -95,14 +123,49 @@ class Frame(NamedTuple):
     @property
     def end(self) -> int:
         """Offset behind it."""
-        return self.offset + self.rows * ROW.itemsize + self.definition_bytes
+        return self.offset + self.rows * ROW_BYTES + self.definition_bytes
 
 
-def encode_frame(step_us: int, rows: Rows, definitions: Sequence[Definition]) -> bytes:
-    """The frame's bytes; ``rows`` ordered by number."""
+def pack(rows: Iterable[Row]) -> bytes:
+    """The rows packed. Raises struct.error for what does not fit."""
+    return b"".join([_ROW.pack(*row) for row in rows])
+
+
+def unpack(packed: Packed) -> Iterator[Row]:
+    """The other way."""
+    return _ROW.iter_unpack(packed)
+
+
+def numbers(packed: Packed) -> list[int]:
+    """Whose packed rows are."""
+    return [number for (number,) in _NUMBER.iter_unpack(packed)]
+
+
+def times(packed: Packed) -> list[int]:
+    """The times of packed rows, in microseconds."""
+    return [time_us for (time_us,) in _TIME.iter_unpack(packed)]
+
+
+@cache
+def row_type() -> np.dtype[np.void]:
+    """A packed row as a row of an array."""
+    import numpy as np
+
+    return np.dtype([(name, f"<{code}") for name, code in FIELDS.items()])
+
+
+def as_array(packed: Packed) -> Rows:
+    """An array over packed rows, for reading."""
+    import numpy as np
+
+    return np.frombuffer(packed, row_type())
+
+
+def encode_frame(step_us: int, rows: Packed, definitions: Sequence[Definition]) -> bytes:
+    """The frame's bytes; ``rows`` packed, ordered by number."""
     extra = orjson.dumps([list(one) for one in definitions]) if definitions else b""
-    payload = rows.tobytes() + extra
-    rest = struct.pack("<qII", step_us, len(rows), len(extra))
+    payload = rows + extra
+    rest = struct.pack("<qII", step_us, len(rows) // ROW_BYTES, len(extra))
     checksum = isal_zlib.crc32(payload, isal_zlib.crc32(rest))
     return struct.pack("<II", _MAGIC, checksum) + rest + payload
 

@@ -6,21 +6,24 @@ totals began anew within a step, a carry row before says what the difference of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from collector.history.ring import Point
-from collector.history.rows import BEGAN, BEGAN_AT, CARRY, COUNTERS, ROW, Rows
+from collector.history.rows import AT, BEGAN, BEGAN_AT, CARRY, TOTALS, Packed, Row, pack, unpack
 
-__all__ = ["Follower", "Row", "coarser", "make_rows"]
+__all__ = ["Follower", "coarser", "make_rows"]
 
-#: A row's fields in the order of ``ROW``.
-Row = tuple[int, ...]
 _Totals = tuple[int, int, int, int, int, int]
 
 _ZERO: _Totals = (0, 0, 0, 0, 0, 0)
-_COUNTERS = slice(4, 4 + len(COUNTERS))  # of a ``Row``
+_NUMBER, _FLAGS, _SAMPLES, _TIME = AT["number"], AT["flags"], AT["samples"], AT["time_us"]
+_AVERAGES = (
+    (AT["memory_avg"], 1024),
+    (AT["working_avg"], 1024),
+    (AT["pids_avg"], 1),
+)  # and in what they are whole
+_HIGHEST = AT["memory_max"], AT["working_max"], AT["pids_max"]
 _MAX_SAMPLES = 0xFFFF
 _MAX_PIDS = 0x7FFF_FFFF // 1000
 _UNKNOWN, _OTHER = -1, -2  # runs of a container, beside those a ring numbers
@@ -60,7 +63,7 @@ class Follower:
         before = _ZERO if started_us else _totals(points[0])
         self.known, self.totals, self.starts = True, before, points[0].starts
         rows = self.rows(points, limit)
-        carried = rows[0][_COUNTERS] if len(rows) > 1 else _ZERO
+        carried = rows[0][TOTALS] if len(rows) > 1 else _ZERO
         since_us = started_us or points[0].time_ns // 1000
         # Rows know no totals before them: the growth is the new ones and what the carry adds.
         growth = [extra - base for extra, base in zip(carried, before, strict=True)]
@@ -136,56 +139,57 @@ def _as_totals(values: Sequence[int]) -> _Totals:
     return cpu, rx, tx, read, written, throttled
 
 
-def make_rows(rows: Sequence[Row]) -> Rows:
-    """The array of some rows, ordered by number; a container's own order stays."""
-    array: Rows = np.array(rows, ROW)
-    return _by_number(array)
+def make_rows(rows: Iterable[Row]) -> Packed:
+    """Rows packed, ordered by number; a container's own order stays."""
+    return pack(sorted(rows, key=itemgetter(_NUMBER)))
 
 
-def _by_number(array: Rows) -> Rows:
-    ordered: Rows = array[np.argsort(array["number"], kind="stable")]
-    return ordered
+def coarser(packed: Packed) -> Packed:
+    """One row a container, and its carry row, from its packed rows of several steps in the order written."""
+    found: dict[int, list[Row]] = {}
+    for row in unpack(packed):
+        found.setdefault(row[_NUMBER], []).append(row)
+    made: list[Row] = []
+    for rows in found.values():
+        values = [row for row in rows if not row[_FLAGS]]
+        if values:
+            row = _together(values)
+            made += [*_carried(rows, row[_TIME]), row]
+    return make_rows(made)
 
 
-def coarser(rows: Rows) -> Rows:
-    """One row a container, and its carry row, from its rows of several steps in the order written."""
-    rows = _by_number(rows)
-    values: Rows = rows[rows["flags"] == 0]
-    if not len(values):
-        return values
-    firsts = np.flatnonzero(np.diff(values["number"], prepend=-1))
-    lasts = np.append(firsts[1:], len(values)) - 1
-    made: Rows = values[lasts].copy()
-    samples = np.add.reduceat(values["samples"].astype(np.int64), firsts)
-    for name, grain in (("memory_avg", 1024), ("working_avg", 1024), ("pids_avg", 1)):
-        sums = np.add.reduceat(values[name].astype(np.float64) * values["samples"], firsts)
-        made[name] = np.rint(sums / np.maximum(samples, 1) / grain).astype(np.int64) * grain
-    for name in ("memory_max", "working_max", "pids_max"):
-        made[name] = np.maximum.reduceat(values[name], firsts)
-    made["samples"] = np.minimum(samples, _MAX_SAMPLES)
-    carries = _carries(rows, dict(zip(made["number"].tolist(), made["time_us"].tolist(), strict=True)))
-    if len(carries):
-        made = _by_number(np.concatenate([carries, made]))
-    return made
+def _together(values: Sequence[Row]) -> Row:
+    """One container's rows as one."""
+    made = list(values[-1])
+    counts = [row[_SAMPLES] for row in values]
+    samples = sum(counts)
+    for at, grain in _AVERAGES:
+        weighed = sum([row[at] * count for row, count in zip(values, counts, strict=True)])
+        made[at] = round(weighed / max(samples, 1) / grain) * grain
+    for at in _HIGHEST:
+        made[at] = max([row[at] for row in values])
+    made[_SAMPLES] = min(samples, _MAX_SAMPLES)
+    return tuple(made)
 
 
-def _carries(rows: Rows, times: dict[int, int]) -> Rows:
-    """The carry rows of several steps put together, one a container."""
-    sums: dict[int, Rows] = {}
-    for index in np.flatnonzero(rows["flags"]):
-        number = int(rows[index]["number"])
-        if number not in times:
+def _carried(rows: Sequence[Row], time_us: int) -> list[Row]:
+    """The carry row of one container's rows of several steps put together, none if none of them is one."""
+    carry: list[int] = []
+    for index, row in enumerate(rows):
+        if not row[_FLAGS]:
             continue
-        carry = rows[index : index + 1].copy()
-        if carry["flags"] == BEGAN and index and rows[index - 1]["number"] == number:
+        new = list(row)
+        if row[_FLAGS] == BEGAN and index:
             # It had rows before, so this is a carry over what they had reached.
-            carry["flags"], carry[BEGAN_AT] = CARRY, 0
-            for name in COUNTERS:
-                carry[name] += rows[index - 1][name]
-        if number in sums:
-            for name in COUNTERS:
-                sums[number][name] += carry[name]
+            new[_FLAGS], new[AT[BEGAN_AT]] = CARRY, 0
+            new[TOTALS] = _sums(row[TOTALS], rows[index - 1][TOTALS])
+        if carry:
+            carry[TOTALS] = _sums(carry[TOTALS], new[TOTALS])
         else:
-            carry["time_us"] = times[number]
-            sums[number] = carry
-    return np.concatenate(list(sums.values())) if sums else np.empty(0, ROW)
+            new[_TIME] = time_us
+            carry = new
+    return [tuple(carry)] if carry else []
+
+
+def _sums(some: Sequence[int], others: Sequence[int]) -> list[int]:
+    return [one + other for one, other in zip(some, others, strict=True)]

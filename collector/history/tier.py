@@ -9,21 +9,27 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
+from collector.history.raw import RawWindow
+from collector.history.rows import Definition, Packed, as_array, numbers
+from collector.history.sealed import Corrupt, SealedWindow, decode_columns, decode_packed, write_sealed
 
-from collector.history.raw import NONE, RawWindow
-from collector.history.rows import Definition, Rows
-from collector.history.sealed import Corrupt, SealedWindow, write_sealed
+if TYPE_CHECKING:
+    from collector.history.rows import Rows
 
 __all__ = ["MINUTES", "TENS", "Losses", "Resolution", "Tier"]
 
 log = logging.getLogger(__name__)
 
-_GROUP = 64  # containers in memory at a time while a window is sealed
+_T = TypeVar("_T")
+_Decode = Callable[[bytes, int], _T]
+
+_LATEST = 1 << 62
+_GROUP = 16  # containers in memory at a time while a window is sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,8 @@ class Tier:
 
     # --- writing -------------------------------------------------------------------------------------
 
-    def append(self, step_us: int, rows: Rows, define: Callable[[int], Definition]) -> None:
-        """Write a step's rows, ordered by number. A step that cannot be written is counted, not raised."""
+    def append(self, step_us: int, rows: Packed, define: Callable[[int], Definition]) -> None:
+        """Write a step's packed rows, ordered by number. A step that cannot be written is counted, not raised."""
         if self.raw is not None and self._window(step_us) != self._window(self.raw_since):
             self.try_to_roll()
         try:
@@ -100,7 +106,7 @@ class Tier:
                 self._sequence += 1
                 self.raw = RawWindow(self._path(self._sequence, "raw"), self._sequence)
             known = self.raw.definitions
-            new = [define(int(number)) for number in np.unique(rows["number"]) if int(number) not in known]
+            new = [define(number) for number in dict.fromkeys(numbers(rows)) if number not in known]
             new += [define(n) for n in self.renamed if n in known]
             self.renamed.clear()
             self.raw.append(step_us, rows, new)
@@ -170,31 +176,45 @@ class Tier:
     def series(self, container_id: str, since_us: int, until_us: int) -> Rows:
         """One container's rows with times in the range, in the order written."""
         parts: list[Rows] = []
-        for window in self.windows():
-            if window.last_us < since_us or window.first_us > until_us:
-                continue
+        for window in self._touched(since_us, until_us):
             if isinstance(window, RawWindow):
-                numbers = [n for n, one in sorted(window.definitions.items()) if one.id == container_id]
-                parts.append(window.series(numbers, since_us, until_us))
+                wanted = [n for n, one in sorted(window.definitions.items()) if one.id == container_id]
+                parts.append(window.series(wanted, since_us, until_us))
             else:
-                parts += self._sealed_rows(window, lambda one: one.id == container_id, since_us, until_us)
-        rows = np.concatenate(parts) if parts else NONE
-        return rows[(rows["time_us"] >= since_us) & (rows["time_us"] <= until_us)]
+                chunks = self._chunks(window, since_us, until_us, decode_columns, container_id)
+                parts += [rows for _, rows in chunks]
+        return _within(parts, since_us, until_us)
 
     def between(self, since_us: int, until_us: int) -> tuple[Rows, dict[int, Definition]]:
         """All containers' rows with times in the range, in the order written, and whose they are."""
         parts: list[Rows] = []
         definitions: dict[int, Definition] = {}
-        for window in self.windows():
-            if window.last_us < since_us or window.first_us > until_us:
-                continue
+        for window in self._touched(since_us, until_us):
             if isinstance(window, RawWindow):
-                parts += [rows for _, rows in window.between(since_us, until_us)]
+                parts += [as_array(packed) for packed in window.between(since_us, until_us)]
                 definitions |= window.definitions
             else:
-                parts += self._sealed_rows(window, lambda one: True, since_us, until_us, definitions)
-        rows = np.concatenate(parts) if parts else NONE
-        return rows[(rows["time_us"] >= since_us) & (rows["time_us"] <= until_us)], definitions
+                for definition, rows in self._chunks(window, since_us, until_us, decode_columns):
+                    parts.append(rows)
+                    definitions[definition.number] = definition
+        return _within(parts, since_us, until_us), definitions
+
+    def packed_since(self, since_us: int) -> Iterator[tuple[Packed, Mapping[int, Definition]]]:
+        """The packed rows of what reaches to a time or beyond it, in the order written, and whose they are.
+
+        A piece at a time: a step's of all containers, or a window's of one.
+        """
+        for window in self._touched(since_us, _LATEST):
+            if isinstance(window, RawWindow):
+                for packed in window.between(since_us, _LATEST):
+                    yield packed, window.definitions
+            else:
+                for definition, packed in self._chunks(window, since_us, _LATEST, decode_packed):
+                    yield packed, {definition.number: definition}
+
+    def _touched(self, since_us: int, until_us: int) -> list[SealedWindow | RawWindow]:
+        """The windows with rows in the range."""
+        return [one for one in self.windows() if one.last_us >= since_us and one.first_us <= until_us]
 
     def definitions(self, window: SealedWindow | RawWindow) -> list[tuple[Definition, int, int]]:
         """Whose rows are in a window, each with the times of its first and last row (the window's if growing)."""
@@ -206,33 +226,32 @@ class Tier:
             self._damaged(error)
             return []
 
-    def _sealed_rows(
+    def _chunks(
         self,
         window: SealedWindow,
-        wanted: Callable[[Definition], bool],
         since_us: int,
         until_us: int,
-        definitions: dict[int, Definition] | None = None,
-    ) -> list[Rows]:
-        found: list[Rows] = []
+        decode: _Decode[_T],
+        container_id: str | None = None,
+    ) -> Iterator[tuple[Definition, _T]]:
+        """The rows of containers with some in the range, of one container or all; what is damaged is left out."""
         try:
             entries = [
                 one
                 for one in window.entries()
-                if one.last_us >= since_us and one.first_us <= until_us and wanted(one.definition)
+                if one.last_us >= since_us
+                and one.first_us <= until_us
+                and container_id in (None, one.definition.id)
             ]
-            chunks = window.rows_of(entries) if entries else []
+            chunks = window.rows_of(entries, decode) if entries else []
         except (Corrupt, OSError) as error:
             self._damaged(error)
-            return []
+            return
         for entry, chunk in zip(entries, chunks, strict=True):
             if isinstance(chunk, Corrupt):
                 self._damaged(chunk)
-                continue
-            found.append(chunk)
-            if definitions is not None:
-                definitions[entry.definition.number] = entry.definition
-        return found
+            else:
+                yield entry.definition, chunk
 
     # --- opening -------------------------------------------------------------------------------------
 
@@ -295,3 +314,10 @@ class Tier:
         if self.raw is not None:
             self.raw.close()
             self.raw = None
+
+
+def _within(parts: list[Rows], since_us: int, until_us: int) -> Rows:
+    import numpy as np
+
+    rows: Rows = np.concatenate(parts) if parts else as_array(b"")
+    return rows[(rows["time_us"] >= since_us) & (rows["time_us"] <= until_us)]

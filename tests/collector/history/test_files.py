@@ -17,8 +17,15 @@ import pytest
 from collector.history.archive import Archive
 from collector.history.clock_trust import ClockTrust
 from collector.history.raw import RawWindow
-from collector.history.rows import COLUMNS, ROW, Definition, Rows
-from collector.history.sealed import Corrupt, SealedWindow, decode_columns, encode_columns, write_sealed
+from collector.history.rows import COLUMNS, Definition, row_type
+from collector.history.sealed import (
+    Corrupt,
+    SealedWindow,
+    decode_columns,
+    decode_packed,
+    encode_columns,
+    write_sealed,
+)
 from collector.history.tier import Losses, Resolution, Tier
 
 from .conftest import BASE, Recorded, sample
@@ -27,13 +34,13 @@ US = 1_000_000
 FINE, COARSE = Resolution(10, 6 * 3600, 60), Resolution(60, 7 * 86400, 240)
 
 
-def some_rows(step: int, numbers: range) -> Rows:
-    rows = np.zeros(len(numbers), ROW)
+def some_rows(step: int, numbers: range) -> bytes:
+    rows = np.zeros(len(numbers), row_type())
     rows["number"] = list(numbers)
     rows["time_us"] = (BASE + step * 10 + 9) * US
     rows["cpu_us"] = [step * 1000 + number for number in numbers]
     rows["samples"] = 10
-    return rows
+    return rows.tobytes()
 
 
 def defined(numbers: range) -> list[Definition]:
@@ -90,16 +97,19 @@ def test_a_byte_changed_anywhere_is_noticed(tmp_path: Path) -> None:
 def test_columns_come_back_as_they_were() -> None:
     random.seed(5)
     for count in (1, 2, 360):
-        rows = np.zeros(count, ROW)
+        rows = np.zeros(count, row_type())
         for name in COLUMNS:
-            info = np.iinfo(ROW[name])
+            info = np.iinfo(row_type()[name])
             rows[name] = [random.choice([0, 1, info.min, info.max, 4096, 10**4]) for _ in range(count)]
         rows["number"] = 9
-        assert (decode_columns(encode_columns(rows), 9) == rows).all()
-    data = encode_columns(rows)
+        rows["limit"] = random.choice([0, -1, 1 << 40])  # what stays as it was is stored apart
+        data = encode_columns(rows.tobytes())
+        assert (decode_columns(data, 9) == rows).all()
+        assert decode_packed(data, 9) == rows.tobytes()
     for at in range(0, len(data), 97):
-        with pytest.raises(Corrupt):
-            decode_columns(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], 9)
+        for decode in (decode_columns, decode_packed):
+            with pytest.raises(Corrupt):
+                decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], 9)
 
 
 def test_a_sealed_file_cut_or_changed_is_refused_and_a_changed_chunk_costs_one_container(
@@ -118,7 +128,7 @@ def test_a_sealed_file_cut_or_changed_is_refused_and_a_changed_chunk_costs_one_c
         with pytest.raises(Corrupt):
             SealedWindow(path, 1)
     path.write_bytes(data[:10] + bytes([data[10] ^ 1]) + data[11:])
-    found = window.rows_of(window.entries())
+    found = window.rows_of(window.entries(), decode_columns)
     assert [isinstance(one, Corrupt) for one in found] == [True, False, False]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -307,15 +317,15 @@ def test_kill_9_in_the_middle_of_writing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import numpy as np\n"
         "from collector.history.archive import Archive\n"
-        "from collector.history.rows import ROW, Definition\n"
+        "from collector.history.rows import Definition, row_type\n"
         "from collector.history.tier import Resolution\n"
         "a = Archive(Path(sys.argv[1]), resolutions=(Resolution(10, 10**6, 60), Resolution(60, 10**6, 240)))\n"
         "[a.define(Definition(n, f'{n:064x}', f'c{n}', '', '')) for n in range(1, 201)]\n"
         "step = int(sys.argv[2])\n"
         "while True:\n"
-        "    rows = np.zeros(200, ROW); rows['number'] = range(1, 201); rows['samples'] = 10\n"
+        "    rows = np.zeros(200, row_type()); rows['number'] = range(1, 201); rows['samples'] = 10\n"
         f"    rows['time_us'] = ({BASE} + step * 10 + 9) * 1000000; rows['cpu_us'] = step\n"
-        f"    a.append(({BASE} + step * 10) * 1000000, rows, ({BASE} + step * 10 + 10) * 10**9)\n"
+        f"    a.append(({BASE} + step * 10) * 1000000, rows.tobytes(), ({BASE} + step * 10 + 10) * 10**9)\n"
         "    print(step, flush=True); step += 1\n"
     )
     step = 0
