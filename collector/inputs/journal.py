@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from collector.inputs.intake import Intake
-from collector.inputs.json_file import TailCounters
+from collector.inputs.losses import TailCounters
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs.json_file import Encoder

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -23,14 +24,16 @@ from collector.inputs.log_files import (
     Generation,
     GzipGeneration,
     PlainGeneration,
+    follows_at_once,
     open_generations,
     same_start,
 )
+from collector.inputs.losses import Loss, TailCounters
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file as codec
 
-__all__ = ["JsonFileTail", "TailCounters"]
+__all__ = ["JsonFileTail"]
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +42,6 @@ log = logging.getLogger(__name__)
 _MARK = 128
 _LARGEST_RECORD = 16 << 20
 _MOST_OPEN = 32
-
-
-@dataclass(slots=True)
-class TailCounters:
-    """What one tail has seen since it was made."""
-
-    lines: int = 0
-    bytes: int = 0
-    rotations: int = 0
-    truncations: int = 0
-    #: Rotations after which the file read before was gone: what was between is not known to have been read.
-    unverified_rotations: int = 0
-    lost_lines: dict[str, int] = field(default_factory=dict)  #: by cause, where the number is known
-    lost_bytes: dict[str, int] = field(default_factory=dict)  #: by cause
-
-    def lose(self, cause: str, lines: int, size: int) -> None:
-        """Count what cannot be stored."""
-        self.lost_lines[cause] = self.lost_lines.get(cause, 0) + lines
-        self.lost_bytes[cause] = self.lost_bytes.get(cause, 0) + size
-
-    def add(self, other: TailCounters) -> None:
-        """Add another tail's counts."""
-        self.lines += other.lines
-        self.bytes += other.bytes
-        self.rotations += other.rotations
-        self.truncations += other.truncations
-        self.unverified_rotations += other.unverified_rotations
-        for mine, theirs in ((self.lost_lines, other.lost_lines), (self.lost_bytes, other.lost_bytes)):
-            for cause, count in theirs.copy().items():
-                mine[cause] = mine.get(cause, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +113,10 @@ class JsonFileTail:
         self._offset = 0
         self._mark = b""
         self._time_ns = 0
+        self._seen = 0  # bytes the file had when more of it was known to be there
+        self._unmarked: list[Loss] = []  # what is missing at the offset, and not yet said so in the store
+        self._damaged: Generation | None = None  # the last one that ended before its end
+        self._before: dict[int, Loss] = {}  # what is missing before a file that is not begun, by its inode
         self._resumed = False
 
     def turn(self) -> bool:
@@ -152,22 +129,25 @@ class JsonFileTail:
             return False
         self._find_newer()
         generation = self._generations[0]
+        self._mark_losses()
         data = generation.read(self._offset - len(self._mark), len(self._mark) + self._read_bytes)
         if not data.startswith(self._mark):
             self._follow_truncation(generation)
             return True
+        rest = len(data) - len(self._mark)
+        if rest == self._read_bytes:
+            self._seen = generation.size()
         cut = data.rfind(b"\n") + 1
         if cut > len(self._mark):
             self._read_bytes = self._block_bytes
             self._store(generation, data, cut)
             return True
-        rest = len(data) - len(self._mark)
         if rest == self._read_bytes:
             self._grow(data)
             return True
         if len(self._generations) == 1:
             return False
-        self._next_generation(generation, rest)
+        self._end_generation(generation, data)
         return True
 
     def lag_bytes(self) -> int:
@@ -182,7 +162,11 @@ class JsonFileTail:
         counted as lost.
         """
         if removed and (unread := self.lag_bytes()):
-            self.counters.lose("removed", 0, unread)
+            self._lose("removed", 0, unread)
+        try:
+            self._mark_losses()
+        except OSError as error:
+            log.error("marking in the store what is missing of %s: %s", self.path, error)
         while self._generations:
             self._generations.popleft().close()
         self._resumed = False
@@ -207,7 +191,7 @@ class JsonFileTail:
         self.counters.lines += checked.lines
         self.counters.bytes += len(checked.data)
         if checked.skipped:
-            self.counters.lose("invalid", checked.skipped, checked.skipped_bytes)
+            self._lose("invalid", checked.skipped, checked.skipped_bytes)
             log.error(
                 "reading %s before offset %d: %d bytes are no %s records, skipped",
                 generation.path,
@@ -238,7 +222,7 @@ class JsonFileTail:
         if self._read_bytes < _LARGEST_RECORD:
             self._read_bytes *= 2
             return
-        self.counters.lose("oversized", 1, self._read_bytes)
+        self._lose("oversized", 1, self._read_bytes)
         log.error(
             "reading %s at offset %d: no record ends within %d bytes, skipped",
             self.path,
@@ -248,16 +232,45 @@ class JsonFileTail:
         self._offset += self._read_bytes
         self._mark = data[-_MARK:]
 
-    def _next_generation(self, generation: Generation, rest: int) -> None:
-        if rest:
-            self.counters.lose("torn", 1, rest)
-            log.error("reading %s: its last record is torn, %d bytes skipped", generation.path, rest)
-        if generation.damage:
-            self.counters.lose("damaged", 0, 0)
+    def _end_generation(self, generation: Generation, data: bytes) -> None:
+        """Note what is missing at the end of a file, a turn later go on to the next one."""
+        rest = len(data) - len(self._mark)
+        if generation.damage and generation is not self._damaged:
+            self._damaged = generation
+            self._lose("damaged", 0, rest)
             log.error("reading %s stopped at byte %d: %s", generation.path, self._offset, generation.damage)
+        elif rest:
+            self._lose("torn", 1, rest)
+            log.error("reading %s: its last record is torn, %d bytes skipped", generation.path, rest)
+        if missing := self._before.pop(self._generations[1].inode, None):
+            self._unmarked.append(missing)
+        if self._unmarked:
+            self._offset, self._mark = self._offset + rest, data[-_MARK:]
+            return
         self.counters.rotations += 1
         self._generations.popleft().close()
-        self._offset, self._mark = 0, b""
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._offset, self._mark, self._seen = 0, b"", 0
+
+    # --- what is missing -----------------------------------------------------------------------------
+
+    def _lose(self, cause: str, lines: int, size: int) -> None:
+        """Count what is missing behind what was stored last, and have it marked there."""
+        self.counters.lose(cause, lines, size)
+        self._unmarked.append(Loss(cause, lines, size))
+
+    def _mark_losses(self) -> None:
+        """Store the markers that are due, before anything that comes behind them. Raises OSError."""
+        while self._unmarked:
+            checkpoint = None
+            if self._generations and b"\n" in self._mark:  # else many files have the same
+                place = _Place.of(self._generations[0].inode, self._offset, self._mark, self._time_ns)
+                checkpoint = self._key, place.dump()
+            marker = self._unmarked[0].marker(self._time_ns or time.time_ns())
+            self._intake.append(self.source, marker, checkpoint)
+            del self._unmarked[0]
 
     # --- finding files -------------------------------------------------------------------------------
 
@@ -275,8 +288,11 @@ class JsonFileTail:
         if not met:
             met = self._drop_held(found)
         if not met:
+            follows = follows_at_once(newest, found)
             self._drop_read(found)
-            self._count_unverified()
+            if not follows:
+                self._note_unverified()
+                self._before[found[0].inode] = Loss("rotated")
         self._generations.extend(found)
 
     def _drop_held(self, found: list[Generation]) -> bool:
@@ -294,7 +310,7 @@ class JsonFileTail:
         if not generations:
             return False
         self._resumed = True
-        self._offset, self._mark = 0, b""
+        self._start_over()
         value = self._intake.checkpoint(self._key)
         if value is not None:
             try:
@@ -316,20 +332,24 @@ class JsonFileTail:
         if generations[-1].inode == place.inode:
             self.counters.truncations += 1
             log.warning("%s was truncated while nobody read it", self.path)
+            self._lose("truncated", 0, 0)
         else:
-            self._count_unverified()
+            self._note_unverified()
+            self._unmarked.append(Loss("rotated"))
         self._drop_read(generations)
 
     def _follow_truncation(self, generation: Generation) -> None:
         """Go on where the bytes read last are: in a copy made before, else at the file's new start."""
         self.counters.truncations += 1
         log.warning("%s was truncated below offset %d", generation.path, self._offset)
+        unread = max(0, self._seen - self._offset)
         if len(self._generations) > 1 or self._offset == 0:
-            self._offset, self._mark = 0, b""
+            self._start_over()
+            self._lose("truncated", 0, unread)
             return
         place = _Place.of(generation.inode, self._offset, self._mark, self._time_ns)
         found, _ = self._open_generations(limit=_MOST_OPEN)
-        self._offset, self._mark = 0, b""
+        self._start_over()
         for copy in found:
             mark = place.mark_in(copy)
             if mark is not None:
@@ -339,6 +359,7 @@ class JsonFileTail:
                 self._generations.extend(found)
                 return
         _drop(found, len(found))
+        self._lose("truncated", 0, unread)
 
     def _drop_read(self, generations: list[Generation]) -> None:
         """Drop leading generations whose last record was stored before; the current file always stays."""
@@ -348,8 +369,9 @@ class JsonFileTail:
                 return
             _drop(generations, 1)
 
-    def _count_unverified(self) -> None:
+    def _note_unverified(self) -> None:
         self.counters.unverified_rotations += 1
+        self.counters.lose("rotated", 0, 0)
         log.warning("%s was rotated past the file read last: lines may have been removed unread", self.path)
 
 

@@ -6,16 +6,31 @@ unlinked because its descriptor is kept. What the bytes mean is left to the tail
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
+import struct
 import zlib
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Generation", "GzipGeneration", "PlainGeneration", "open_generations", "same_start"]
+__all__ = [
+    "Generation",
+    "GzipGeneration",
+    "PlainGeneration",
+    "follows_at_once",
+    "open_generations",
+    "same_start",
+]
 
+#: A rotation makes the new file right after it removes the old; the kernel's times are 4 ms apart.
+_AT_ONCE_NS = 20_000_000
 _INFLATE = 1 << 18
 _HEAD = 1 << 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_EMPTY_PATH, _STATX_BTIME = 0x1000, 0x800
+_STATX_SIZE, _STATX_TIMES = 256, struct.Struct("=I76xqI4xqI")  # mask, …, btime, ctime
 
 
 class Generation(Protocol):
@@ -33,6 +48,9 @@ class Generation(Protocol):
 
     def unlinked(self) -> bool:
         """True when no name leads to the file any more."""
+
+    def times_ns(self) -> tuple[int, int]:
+        """When the file was made (0 where the file system does not tell), and last written, renamed or unlinked."""
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -59,6 +77,10 @@ class PlainGeneration:
     def unlinked(self) -> bool:
         """See Generation."""
         return os.fstat(self._fd).st_nlink == 0
+
+    def times_ns(self) -> tuple[int, int]:
+        """See Generation."""
+        return _times_ns(self._fd)
 
     def close(self) -> None:
         """See Generation."""
@@ -118,6 +140,10 @@ class GzipGeneration:
         """See Generation."""
         return os.fstat(self._raw.fileno()).st_nlink == 0
 
+    def times_ns(self) -> tuple[int, int]:
+        """See Generation."""
+        return _times_ns(self._raw.fileno())
+
     def close(self) -> None:
         """See Generation."""
         self._stream.close()
@@ -172,3 +198,29 @@ def same_start(one: Generation, other: Generation) -> bool:
     """Whether both begin with the same bytes (and some): a file and the gzip that was made of it."""
     head = one.read(0, _HEAD)
     return bool(head) and head == other.read(0, _HEAD)
+
+
+def follows_at_once(gone: Generation, found: list[Generation]) -> bool:
+    """Whether no generation can have come and gone between one that was removed and those found now.
+
+    The rotation that removed it then made the newest of those found, and no other of them: told by the times of
+    the files. False where they cannot tell.
+    """
+    removed_ns = gone.times_ns()[1] if gone.unlinked() else 0
+    newest_ns = found[-1].times_ns()[0]
+    if not removed_ns or not newest_ns or newest_ns > removed_ns + _AT_ONCE_NS:
+        return False
+    return len(found) < 2 or 0 < found[-2].times_ns()[0] < removed_ns
+
+
+def _times_ns(fd: int) -> tuple[int, int]:
+    """statx(2), since Python tells no time of birth here."""
+    changed_ns = os.fstat(fd).st_ctime_ns
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    try:
+        failed = _libc.statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer)
+    except AttributeError:  # a C library without it
+        return 0, changed_ns
+    mask, seconds, nanoseconds, *_ = _STATX_TIMES.unpack_from(buffer)
+    known = not failed and mask & _STATX_BTIME
+    return (seconds * 1_000_000_000 + nanoseconds if known else 0), changed_ns

@@ -27,7 +27,8 @@ from collector.inputs.cri_file import CriFileTail
 from collector.inputs.directory_watch import DirectoryWatch
 from collector.inputs.intake import Intake, Sources
 from collector.inputs.journal import JournalTail
-from collector.inputs.json_file import JsonFileTail, TailCounters
+from collector.inputs.json_file import JsonFileTail
+from collector.inputs.losses import TailCounters
 from collector.inputs.own_addresses import sends_to
 from collector.sink import Source
 from logdrivers.journal import JournalReader

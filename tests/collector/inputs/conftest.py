@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.sink import Source
-from logdrivers.block import Block
+from logdrivers.block import Block, Encoding
 from logdrivers.codecs import json_file as codec
 
 
@@ -29,11 +29,21 @@ class MemoryIntake:
     def checkpoint(self, key: str) -> bytes | None:
         return self.checkpoints.get(key)
 
+    def stored(self) -> list[bytes]:
+        """Messages and, in their places, the markers for what is missing."""
+        lines: list[bytes] = []
+        for _, block in self.blocks:
+            if block.encoding is Encoding.JSON_FILE:
+                lines += [record.log.rstrip(b"\n") for record in codec.decode(block.data)]
+            else:
+                lines.append(block.data.rstrip(b"\n"))
+        return lines
+
     def messages(self, container_id: str | None = None) -> list[bytes]:
         return [
             record.log.rstrip(b"\n")
             for source, block in self.blocks
-            if container_id in (None, source.container_id)
+            if container_id in (None, source.container_id) and block.encoding is Encoding.JSON_FILE
             for record in codec.decode(block.data)
         ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from collector.inputs.cri_file import CriFileTail
 from collector.sink import Source
-from logdrivers.block import Block
+from logdrivers.block import Block, Encoding
 from logdrivers.codecs import json_file
 
 SOURCE = Source("c", "web", "image", "host", "cri")
@@ -29,7 +29,8 @@ class Intake:
         return self.places.get(key)
 
     def texts(self) -> list[int]:
-        return [int(record.log) for block in self.blocks for record in json_file.decode(block.data)]
+        records = [block for block in self.blocks if block.encoding is Encoding.JSON_FILE]
+        return [int(record.log) for block in records for record in json_file.decode(block.data)]
 
 
 def lines(*numbers: int) -> bytes:
@@ -86,4 +87,6 @@ def test_a_log_with_a_past_is_read_from_its_oldest_file(tmp_path: Path) -> None:
     read(tail)
     assert intake.texts() == [0, 1, 2, 3, 4]
     assert tail.counters.lost_lines == {"invalid": 1}
+    marker = b"taffrail: 1 line dropped here: bytes that are no record of the log's format\n"
+    assert [block.data for block in intake.blocks if block.encoding is Encoding.LINES] == [marker]
     tail.close()

@@ -11,6 +11,7 @@ import pytest
 from collector.inputs.json_file import JsonFileTail
 from collector.sink import Source
 from logdrivers.codecs import json_file as codec
+from tests.collector.conftest import eventually
 
 SOURCE = Source("c" * 64, "web", "busybox", "host", "json-file")
 T0 = 1_795_203_812_000_000_000
@@ -27,6 +28,14 @@ def records(first: int, last: int, text: str = "line") -> bytes:
 
 def messages(first: int, last: int, text: str = "line") -> list[bytes]:
     return [b"%s %d" % (text.encode(), number) for number in range(first, last)]
+
+
+def renewed(path: Path) -> int:
+    """The time a file gets that is made now beside it."""
+    probe = path.with_name("probe")
+    probe.unlink(missing_ok=True)
+    probe.touch()
+    return probe.stat().st_ctime_ns
 
 
 def drain(tail: JsonFileTail) -> None:
@@ -172,7 +181,42 @@ def test_single_file_that_is_unlinked_at_rotation(path, tail, intake):
     append(path, records(200, 300))
     drain(tail)
     assert intake.messages() == messages(0, 300)
-    assert tail.counters.unverified_rotations == 1  # whether a file was between cannot be known
+    assert tail.counters.unverified_rotations == 0
+
+
+def test_a_file_missing_between_two_rotations_is_marked_in_its_place(path, make, intake):
+    """Only the times of the files tell one rotation from two."""
+    append(path, records(0, 200))
+    tail = make()
+    tail.turn()
+    rotate(path, 1)
+    append(path, records(200, 300))
+    eventually(lambda: renewed(path) > path.stat().st_ctime_ns + 50_000_000)
+    rotate(path, 1)
+    append(path, records(300, 310))
+    drain(tail)
+    marker = b"taffrail: output may be missing here: the log was rotated past the file read last"
+    assert intake.stored() == [*messages(0, 200), marker, *messages(300, 310)]
+    assert tail.counters.unverified_rotations == 1
+    assert tail.counters.losses == {"rotated": 1}
+    assert not tail.counters.lost_lines
+    tail.close()
+    drain(make())
+    assert intake.stored().count(marker) == 1
+
+
+def test_rotations_that_overtook_a_tail_are_marked_in_their_place(path, tail, intake):
+    append(path, records(0, 200))
+    tail.turn()
+    for generation in range(1, 4):
+        eventually(lambda: renewed(path) > path.stat().st_ctime_ns + 5_000_000)
+        rotate(path, 2)
+        append(path, records(200 * generation, 200 * (generation + 1)))
+    drain(tail)
+    stored = intake.stored()
+    assert stored[:200] == messages(0, 200)
+    assert stored[200].startswith(b"taffrail: output may be missing here: the log was rotated")
+    assert stored[201:] == messages(400, 800)
 
 
 def test_rotated_away_while_nobody_read(path, make, intake):
@@ -186,6 +230,8 @@ def test_rotated_away_while_nobody_read(path, make, intake):
     tail = make()
     drain(tail)
     assert intake.messages() == messages(0, 100) + messages(200, 500)
+    assert intake.stored()[100].startswith(b"taffrail: output may be missing here: the log was rotated")
+    assert len(intake.stored()) == 401
     assert tail.counters.unverified_rotations == 1
 
 
@@ -212,7 +258,42 @@ def test_truncated_in_place(path, tail, intake):
     append(path, records(120, 300))
     drain(tail)
     assert intake.messages() == messages(0, 300)
+    assert intake.stored()[100] == b"taffrail: output may be missing here: the log was truncated"
     assert tail.counters.truncations == 1
+    assert tail.counters.losses == {"truncated": 1}
+
+
+def test_bytes_known_to_be_unread_when_a_log_is_truncated_are_counted(path, make, intake):
+    append(path, records(0, 200))
+    tail = make()
+    tail.turn()
+    unread = path.stat().st_size - tail.counters.bytes
+    stored = len(intake.stored())
+    path.write_bytes(b"")
+    append(path, records(300, 310))
+    drain(tail)
+    marker = b"taffrail: %d bytes or more dropped here: the log was truncated" % unread
+    assert intake.stored() == [*messages(0, stored), marker, *messages(300, 310)]
+    assert tail.counters.lost_bytes == {"truncated": unread}
+    tail.close()
+    drain(make())
+    assert len(intake.stored()) == stored + 11
+
+
+def test_a_marker_the_store_refuses_is_tried_again(path, tail, intake):
+    append(path, records(0, 10))
+    drain(tail)
+    path.write_bytes(b"")
+    append(path, records(10, 20))
+    assert tail.turn(), "truncated"
+    intake.fail = 2
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            tail.turn()
+    drain(tail)
+    assert intake.messages() == messages(0, 20)
+    assert len(intake.stored()) == 21
+    assert tail.counters.losses == {"truncated": 1}
 
 
 def test_truncated_and_grown_past_the_offset_before_the_next_look(path, tail, intake):
@@ -257,6 +338,9 @@ def test_zeros_and_torn_records_after_a_crash_are_skipped_and_counted(path, tail
     append(path, data)
     drain(tail)
     assert intake.messages() == [b"line 1", b"line 2", b"line 4", b"line 5"]
+    assert (
+        intake.stored()[-1] == b"taffrail: 3 lines dropped here: bytes that are no record of the log's format"
+    )
     assert tail.counters.lost_lines == {"invalid": 3}
     assert tail.counters.lost_bytes == {"invalid": 4096 + len(torn) + len(b"garbage\n")}
     assert tail.counters.bytes + sum(tail.counters.lost_bytes.values()) == len(data)
@@ -303,7 +387,10 @@ def test_damaged_gzip_ends_at_its_last_sound_byte(path, make, intake):
     found = intake.messages()
     assert found[-1] == b"line 20000"
     assert found[:-1] == messages(0, len(found) - 1)
-    assert "damaged" in tail.counters.lost_bytes
+    assert tail.counters.losses == {"damaged": 1}
+    marker = intake.stored()[-2]
+    assert marker.startswith(b"taffrail: ")
+    assert marker.endswith(b" dropped here: a compressed file of the log is damaged")
 
 
 def test_checkpoint_that_is_none_is_refused(path, make, intake, caplog):
@@ -314,9 +401,11 @@ def test_checkpoint_that_is_none_is_refused(path, make, intake, caplog):
     assert "not a json-file checkpoint" in caplog.text
 
 
-def test_unread_bytes_of_a_removed_log_are_counted(path, tail):
+def test_unread_bytes_of_a_removed_log_are_counted(path, tail, intake):
     append(path, records(0, 100))
     tail.turn()
     unread = path.stat().st_size - tail.counters.bytes
     tail.close(removed=True)
     assert tail.counters.lost_bytes == {"removed": unread}
+    marker = b"taffrail: %d bytes or more dropped here: the log was removed before it was read" % unread
+    assert intake.stored()[-1] == marker

@@ -1,7 +1,8 @@
-"""Whatever happens to a log, in whatever order: each line is stored once, or its loss shows in a counter."""
+"""Whatever happens to a log, in whatever order: each line is stored once, or its loss is counted and marked."""
 
 from __future__ import annotations
 
+import bisect
 import gzip
 import itertools
 import shutil
@@ -12,9 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from collector.inputs.json_file import JsonFileTail, TailCounters
+from collector.inputs.json_file import JsonFileTail
+from collector.inputs.losses import TailCounters
 from collector.sink import Source
-from logdrivers.block import Block
+from logdrivers.block import Block, Encoding
 from logdrivers.codecs import json_file as codec
 
 SOURCE = Source("c" * 64, "web", "busybox", "host", "json-file")
@@ -31,6 +33,7 @@ class Intake:
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        self.markers: set[int] = set()  # how many numbers there were before each
         self.bytes = 0
         self.checkpoints: dict[str, bytes] = {}
         self.full = False
@@ -38,6 +41,12 @@ class Intake:
     def append(self, source: Source, block: Block, checkpoint: tuple[str, bytes] | None = None) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
+        if block.encoding is Encoding.LINES:
+            assert block.data.startswith(b"taffrail: ")
+            self.markers.add(len(self.numbers))
+            if checkpoint is not None:
+                self.checkpoints[checkpoint[0]] = checkpoint[1]
+            return
         records = codec.decode(block.data)
         assert len(records) == block.lines
         self.numbers += [int(r.log.split()[0]) for r in records]
@@ -167,6 +176,8 @@ class Tailing(RuleBasedStateMachine):
         stored = set(self.intake.numbers)
         missing = set(range(self.written)) - stored
         assert missing <= self.destroyed
+        for number in missing & self.rotated_away:
+            assert bisect.bisect(self.intake.numbers, number) in self.intake.markers
         if missing & self.rotated_away:
             total = TailCounters()
             total.add(self.counters)
