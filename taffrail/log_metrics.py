@@ -1,32 +1,27 @@
 """The log path's own metrics: for every stage what came, what went on, what is held and what was lost, by cause.
 
-Each function makes a source for ``SelfMetrics.register``; values are read at the scrape, nothing is kept.
-The drivers' numbers come from the files their shims keep, so they are there whichever process is down.
+Each function makes a source for ``SelfMetrics.register``; values are read at the scrape.
+The drivers' numbers are ``log_counts.py``'s, from files their shims keep, whichever process is down.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.inputs.received import InputCounters
 from collector.inputs.tails import Tails
 from collector.store import Store
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
-from logdrivers.delivery import STATE_NAME, Counters, read_counters
-from logdrivers.driver import Info
 from logdrivers.plugin.removal import BUDGET, removed_lines
-from logdrivers.registry import get, names
 from logdrivers.source.rate_limit import CAUSE as RATE_LIMIT
-from logdrivers.source.rate_limit import RemovedDrops, with_dropped
+from logdrivers.source.rate_limit import RemovedDrops
 from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
-from runtime.shim.gap import read_gaps
+from taffrail.log_counts import GapCounts, LogCounts, log_labels
 
 if TYPE_CHECKING:
     from exporters.elasticsearch.exporter import ElasticsearchExporter
@@ -40,8 +35,6 @@ __all__ = [
     "store_metrics",
     "tail_metrics",
 ]
-
-log = logging.getLogger(__name__)
 
 
 def input_metrics(inputs: dict[str, InputCounters]) -> Source:
@@ -148,6 +141,20 @@ def tail_metrics(tails: Tails) -> Source:
         for cause, lines in tuple(totals.lost_lines.items()):
             lost.add([cause], lines)
         yield lost
+        lost = OwnCounter(
+            "taffrail_tail_lost_bytes", "Bytes known to be lost before they were read.", labels=["cause"]
+        )
+        for cause, size in tuple(totals.lost_bytes.items()):
+            lost.add([cause], size)
+        yield lost
+        losses = OwnCounter(
+            "taffrail_tail_losses",
+            "Places in containers' logs where lines are missing, known to be or not, each marked in the log.",
+            labels=["cause"],
+        )
+        for cause, places in tuple(totals.losses.items()):
+            losses.add([cause], places)
+        yield losses
         yield OwnCounter(
             "taffrail_tail_unverified_rotations",
             "Rotations after which the file read before was gone.",
@@ -164,6 +171,7 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
     ``plugins`` holds the plugins' state, a directory a name.
     """
     labels = ["id", "name", "image", "driver"]
+    counts = LogCounts(plugins)
 
     def source() -> Iterator[OwnFamily]:
         written = OwnCounter(
@@ -179,13 +187,13 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
             labels=[*labels, "cause"],
         )
         up = OwnGauge("taffrail_log_sink_up", "1 while the driver's sink takes lines.", labels=labels)
-        for container, counters in _delivering(containers, plugins):
-            values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
+        for container, counters in counts.read(containers.all()):
+            values = log_labels(container)
             written.add(values, counters.written)
             delivered.add(values, counters.delivered)
             held.add(values, counters.held)
             for cause, lines in counters.dropped.items():
-                dropped.add([*values, cause], lines)
+                dropped.add((*values, cause), lines)
             up.add(values, int(counters.sink_up))
         yield from (written, delivered, held, dropped, up)
 
@@ -194,6 +202,7 @@ def delivery_metrics(containers: Containers, plugins: Path) -> Source:
 
 def gap_metrics(containers: Containers) -> Source:
     """Containers of our engine whose output may have been lost before it was on disk, and how often."""
+    counts = GapCounts()
 
     def source() -> Iterator[OwnFamily]:
         gaps = OwnCounter(
@@ -201,16 +210,8 @@ def gap_metrics(containers: Containers) -> Source:
             "Times that output may have been lost unread: everything that held it was killed, or a reboot.",
             labels=["id", "name", "image", "driver"],
         )
-        for container in containers.all():
-            if not container.log.directory:
-                continue  # another engine's
-            try:
-                count = read_gaps(Path(container.log.directory))
-            except (OSError, ValueError) as error:
-                log.warning("cannot read the gaps in the log of %s: %s", container.name, error)
-                continue
-            values = [container.cgroup or container.id, container.name, container.image, container.log.driver]
-            gaps.add(values, count)
+        for container, count in counts.read(containers.all()):
+            gaps.add(log_labels(container), count)
         yield gaps
 
     return source
@@ -242,47 +243,3 @@ def remainder_metrics(undelivered: Path, plugins: Path) -> Source:
         yield dropped
 
     return source
-
-
-def _delivering(containers: Containers, plugins: Path) -> Iterator[tuple[Container, Counters]]:
-    """The containers whose lines pass through a driver of ours, with what it last wrote down."""
-    for container in containers.all():
-        directory = _log_directory(container, plugins)
-        if directory is None:
-            continue
-        try:
-            counters = read_counters(directory / STATE_NAME)
-        except FileNotFoundError:
-            yield from _kept(container, directory)
-            continue
-        except (OSError, ValueError) as error:
-            log.warning("cannot read the log counters of %s: %s", container.name, error)
-            continue
-        if counters is not None:
-            yield container, with_dropped(counters, directory)
-
-
-def _log_directory(container: Container, plugins: Path) -> Path | None:
-    """Where a driver of ours keeps the container's journal; None for another engine's own drivers."""
-    if container.log.directory:
-        return Path(container.log.directory)
-    return next(plugins.glob(f"*/containers/{container.id}/log"), None) if plugins.is_dir() else None
-
-
-def _kept(container: Container, directory: Path) -> Iterator[tuple[Container, Counters]]:
-    """A driver without a sink: what it wrote to the host's disk is delivered."""
-    if container.log.driver not in names():
-        return  # a plugin that only keeps lines has no counters of its own
-    info = Info(
-        container.id, container.name, "", container.image, (), 0, directory, options=container.log.options
-    )
-    try:
-        reader = get(container.log.driver).reader(info)
-        if reader is None:
-            return
-        lines = reader.end_line()
-        reader.close()
-    except (OSError, ValueError) as error:
-        log.warning("cannot read how much %s has logged: %s", container.name, error)
-        return
-    yield container, with_dropped(Counters(lines, lines), directory)

@@ -81,6 +81,14 @@ class GenerationFiles:
         """All samples, in order of place, line and highest time."""
         return self._index.samples
 
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What tells whether anything was written since: inode, size and time of the newest file, if there is one."""
+        try:
+            found = self._names.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def refresh(self) -> list[Sample]:
         """Take in what the writer did. Returns the first sample of each generation, oldest first."""
         changed = self._index.refresh()

@@ -30,6 +30,7 @@ class RotatedReader:
         self._files = GenerationFiles(path, max_file, records)
         self._known = Position(0, 0), 0  # a position whose line number is known: where the last read ended
         self._last = Position(0, 0), 0  # the end when it was last asked for, and its line
+        self._stamp: tuple[int, int, int] | None = None  # of the files then
 
     def first(self) -> Position:
         """The oldest position still held."""
@@ -55,8 +56,11 @@ class RotatedReader:
 
     def end_line(self) -> int:
         """Lines written before ``end``, since the journal was made."""
-        end = self.end()
-        self._last = end, self._line(end)
+        stamp = self._files.stamp()
+        if stamp is None or stamp != self._stamp:
+            end = self.end()
+            self._last = end, self._line(end)
+            self._stamp = stamp
         return self._last[1]
 
     def read(self, start: Position, max_bytes: int = 1 << 20) -> Batch:
