@@ -10,9 +10,19 @@ from runtime.api.durations import human_duration
 from taffrail.terminal import visible
 from taffrail.units import bytes_size
 
-__all__ = ["container_rows", "container_table", "json_lines", "process_table", "status_text"]
+__all__ = [
+    "Column",
+    "Row",
+    "aligned",
+    "container_rows",
+    "container_table",
+    "json_lines",
+    "process_table",
+    "status_text",
+]
 
 Row = Mapping[str, object]
+Column = tuple[str, Callable[[Row], str]]  #: heading, and a row's cell
 
 _DASH = "-"
 
@@ -57,7 +67,7 @@ def container_rows(
 
 def container_table(rows: Sequence[Row]) -> str:
     """Headings and a line each."""
-    return _table(
+    return aligned(
         (
             ("ID", lambda row: str(row["id"])[:12]),
             ("NAME", lambda row: str(row["name"])),
@@ -75,10 +85,8 @@ def container_table(rows: Sequence[Row]) -> str:
 def process_table(rows: Sequence[Row]) -> str:
     """The processes of one container or of the host."""
     several = any(row.get("container") != rows[0].get("container") for row in rows) if rows else False
-    container: list[tuple[str, Callable[[Row], str]]] = [
-        ("CONTAINER", lambda row: str(row.get("container") or _DASH))
-    ]
-    return _table(
+    container: list[Column] = [("CONTAINER", lambda row: str(row.get("container") or _DASH))]
+    return aligned(
         (
             ("PID", lambda row: str(row["pid"])),
             ("PPID", lambda row: str(row["parent"])),
@@ -101,7 +109,8 @@ def json_lines(rows: Sequence[Row]) -> str:
     return "".join(orjson.dumps(row).decode() + "\n" for row in rows)
 
 
-def _table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> str:
+def aligned(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Headings and a line each, columns three spaces apart; whatever a cell holds is safe on a terminal."""
     cells = [tuple(title for title, _ in columns)]
     cells += [tuple(visible(cell(row)).replace("\t", " ") for _, cell in columns) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

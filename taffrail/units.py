@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-__all__ = ["bytes_size", "human_size", "parse_duration", "parse_size", "parse_time"]
+__all__ = ["bytes_size", "human_size", "parse_duration", "parse_moment", "parse_size", "parse_time"]
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -92,3 +92,22 @@ def parse_time(text: str, now: float | None = None) -> int:
     if moment.tzinfo is None:
         moment = moment.astimezone()
     return int(moment.astimezone(UTC).timestamp() * 1e6) * 1000
+
+
+def parse_moment(text: str, now_ns: int) -> int:
+    """Nanoseconds since the epoch from a time of day (the last that has been), or what ``parse_time`` takes.
+
+    Raises ValueError naming the text.
+    """
+    match = re.fullmatch(r"(\d{1,2}):(\d\d)(?::(\d\d))?", text)
+    if match is None:
+        return parse_time(text, now_ns / 1e9)
+    now = datetime.fromtimestamp(now_ns / 1e9)
+    hour, minute, second = (int(part or 0) for part in match.groups())
+    try:
+        there = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time of day: {error}") from None
+    if there > now:
+        there -= timedelta(days=1)
+    return int(there.timestamp()) * 1_000_000_000

@@ -32,6 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", default="", metavar="TIME", help="to when (now)")
     parser.add_argument(
+        "-p",
+        "--processes",
+        action="store_true",
+        help="the processes that used most, of the container or (without NAME) of all and the host",
+    )
+    parser.add_argument(
+        "-c",
+        "--connections",
+        action="store_true",
+        help="who talked to whom: the services used, by the container or (without NAME) by all",
+    )
+    parser.add_argument(
         "--step", default="", metavar="DURATION", help="time between rows: 10s, 5m (about 24 rows)"
     )
     parser.add_argument(
@@ -57,17 +69,46 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise CommandError(str(error)) from error
     if since_ns >= until_ns:
         raise CommandError(f"--since {args.since}: expected a time before {args.until or 'now'}")
+    if args.processes and args.connections:
+        raise CommandError("--processes and --connections: expected one of them")
     if args.step and (step < 1 or step != int(step)):
         raise CommandError(f"--step {args.step}: expected whole seconds")
     query = {"from": str(since_ns), "to": str(until_ns)}
     socket = make_paths(config).agent_socket
     try:
+        if args.processes or args.connections:
+            kind = "processes" if args.processes else "connections"
+            return _inside(socket, kind, query | _container(args.container), args.json)
         if not args.container:
             return _list(socket, query, args.json)
         query["container"] = args.container
         return _show(socket, query, int(step), (until_ns - since_ns) / 1e9, args.json)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise CommandError(f"no agent answers on {socket}: start one with 'taffrail up' ({error})") from error
+
+
+def _container(name: str) -> dict[str, str]:
+    return {"container": name} if name else {}
+
+
+def _inside(socket: Path, kind: str, query: dict[str, str], as_json: bool) -> int:
+    """Processes or connections over the range."""
+    import orjson
+
+    from taffrail.agent_client import AgentClient
+    from taffrail.past_table import connections_table, processes_table
+
+    path = "busiest" if kind == "processes" else "connections"
+    body = AgentClient(socket).get(f"/api/v1/history/{path}", query)
+    answer = orjson.loads(body)
+    if as_json:
+        sys.stdout.write(body.decode() + "\n")
+        return 0 if answer[kind if kind == "processes" else "edges"] else 1
+    if kind == "processes":
+        sys.stdout.write(processes_table(answer["processes"][:_ROWS], several="container" not in query))
+        return 0 if answer["processes"] else 1
+    sys.stdout.write(connections_table(answer["nodes"], answer["edges"]))
+    return 0 if answer["edges"] else 1
 
 
 def _list(socket: Path, query: dict[str, str], as_json: bool) -> int:

@@ -6,18 +6,16 @@ its own cursor, order and filter, at the present or at a moment of the past.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from taffrail.terminal import visible
 from taffrail.top.columns import HOST_COLUMN, LISTS, Column, Kind, Row, number, text_of
 from taffrail.top.filtering import FilterError, row_test
-from taffrail.units import parse_time
+from taffrail.units import parse_moment
 
-__all__ = ["Frame", "Level", "Model", "Row", "Subject", "moment_of"]
+__all__ = ["Frame", "Level", "Model", "Row", "Subject"]
 
 _SECOND = 1_000_000_000
 
@@ -69,22 +67,6 @@ class Level:
         """Of its kind."""
         columns = LISTS[self.subject.kind]
         return (columns[0], HOST_COLUMN, *columns[1:]) if self.several else columns
-
-
-def moment_of(text: str, now_ns: int) -> int:
-    """The nanosecond that a text means: a time of day (the last that has been), or what ``parse_time`` takes.
-
-    Raises ValueError.
-    """
-    match = re.fullmatch(r"(\d{1,2}):(\d\d)(?::(\d\d))?", text)
-    if match is None:
-        return parse_time(text, now_ns / 1e9)
-    now = datetime.fromtimestamp(now_ns / 1e9)
-    hour, minute, second = (int(part or 0) for part in match.groups())
-    there = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-    if there > now:
-        there -= timedelta(days=1)
-    return int(there.timestamp()) * _SECOND
 
 
 def identity(row: Row) -> str:
@@ -304,7 +286,7 @@ class Model:
         """Show the moment that was typed; nothing typed is now."""
         now = self._clock()
         try:
-            there = moment_of(text.strip(), now) if text.strip() else now
+            there = parse_moment(text.strip(), now) if text.strip() else now
         except ValueError as error:
             self.refused = str(error)
             return

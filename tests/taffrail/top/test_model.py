@@ -7,7 +7,8 @@ from datetime import datetime
 import pytest
 
 from taffrail.top.layout import draw, fit
-from taffrail.top.model import LEAP_NS, STEP_NS, Frame, Model, moment_of
+from taffrail.top.model import LEAP_NS, STEP_NS, Frame, Model
+from taffrail.units import parse_moment
 
 HOST = {"id": "/", "name": "thishost", "state": "running", "cpu_percent": 90.0, "time_ns": 1}
 ROWS = [
@@ -230,7 +231,7 @@ def test_a_time_of_day_is_the_last_that_has_been() -> None:
         ("9:30:15", 2, (9, 30, 15)),
         ("23:59:59", 1, (23, 59, 59)),
     ):
-        there = datetime.fromtimestamp(moment_of(text, int(now * 1e9)) / 1e9)
+        there = datetime.fromtimestamp(parse_moment(text, int(now * 1e9)) / 1e9)
         assert (there.day, (there.hour, there.minute, there.second)) == (day, clock)
-    with pytest.raises(ValueError, match="hour must be"):
-        moment_of("25:00", int(now * 1e9))
+    with pytest.raises(ValueError, match="'25:00' is not a time of day: hour must be"):
+        parse_moment("25:00", int(now * 1e9))
