@@ -2,7 +2,7 @@
 
 One watch a directory, at most so many and so deep. The kernel keeps the watch of a removed cgroup until it
 is told to let go, so every removal is answered; when it drops events, the tree is read again and compared.
-What the directories mean is left to whoever asks.
+Where the host allows no watch at all, only ``scan`` tells. What the directories mean is left to whoever asks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.inotify import (
+from logdrivers.inotify import (
     CREATE,
     DELETE,
     IS_DIRECTORY,
@@ -23,7 +23,7 @@ from collector.inotify import (
     MOVED_FROM,
     MOVED_TO,
     OVERFLOW,
-    Inotify,
+    Watch,
 )
 
 __all__ = ["CgroupTree", "Happening", "What"]
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _MASK = MODIFY | MOVED_FROM | MOVED_TO | CREATE | DELETE
 #: Files whose writing says that processes came or went: v1 tells of writes only, v2 of the last one's end too.
-_PROCESS_FILES = frozenset({b"cgroup.procs", b"cgroup.events", b"tasks"})
+_PROCESS_FILES = frozenset({"cgroup.procs", "cgroup.events", "tasks"})
 
 
 class What(enum.Enum):
@@ -54,22 +54,20 @@ class CgroupTree:
     """All cgroups below a directory but itself. Not thread-safe."""
 
     def __init__(self, root: Path, max_depth: int = 10, max_watches: int = 8192) -> None:
-        """Raises OSError when the directory cannot be watched."""
+        """Raises OSError when there is no such directory."""
         self.rescans = 0  #: times the tree was read anew because events were lost
         self.events = 0
         self.unwatched = 0  #: directories known whose inside is not watched (too many, too deep)
         self._root = os.fspath(root).rstrip("/")
         self._max_depth = max_depth
         self._max_watches = max_watches
-        self._inotify = Inotify()
+        self._inotify: Watch | None = None
         self._watches: dict[str, int] = {}  # path to watch, -1 where there is none
         self._paths: dict[int, str] = {}
         self._told = False
-        try:
-            self._paths[self._inotify.add(self._root, _MASK)] = ""
-        except OSError:
-            self._inotify.close()
-            raise
+        if not Path(self._root).is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no directory of cgroups", self._root)
+        self._watch_root()
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -85,13 +83,20 @@ class CgroupTree:
         """Watches held."""
         return len(self._paths)
 
+    @property
+    def told(self) -> bool:
+        """Whether the kernel tells of anything; else ``scan`` is the only way, and tries to have it tell."""
+        return self._inotify is not None
+
     def fileno(self) -> int:
-        """Readable when ``read`` has something to say."""
-        return self._inotify.fileno()
+        """Readable when ``read`` has something to say; -1 where nothing is told."""
+        return -1 if self._inotify is None else self._inotify.fileno()
 
     def scan(self) -> list[Happening]:
         """Compare with what is there now: everything, the first time."""
         found: list[Happening] = []
+        if self._inotify is None:
+            self._watch_root()
         for path in [path for path in self._watches if not Path(self._root + path).is_dir()]:
             self._removed(path, found)
         for path in ("", *tuple(self._watches)):
@@ -104,7 +109,7 @@ class CgroupTree:
     def read(self) -> list[Happening]:
         """What happened since the last call, in order; never waits."""
         found: list[Happening] = []
-        changes = self._inotify.read()
+        changes = self._inotify.read() if self._inotify is not None else []
         self.events += len(changes)
         lost = False
         for watch, mask, name in changes:
@@ -118,7 +123,7 @@ class CgroupTree:
                 if name in _PROCESS_FILES and parent:
                     found.append(Happening(What.PROCESSES, parent))
                 continue
-            path = f"{parent}/{os.fsdecode(name)}"
+            path = f"{parent}/{name}"
             if mask & (CREATE | MOVED_TO):
                 self._made(path, found)
             elif mask & (DELETE | MOVED_FROM):
@@ -131,9 +136,25 @@ class CgroupTree:
 
     def close(self) -> None:
         """End all watches."""
-        self._inotify.close()
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
         self._watches.clear()
         self._paths.clear()
+
+    def _watch_root(self) -> None:
+        inotify = None
+        try:
+            inotify = Watch()
+            self._paths[inotify.add(self._root, _MASK, directory=True)] = ""
+        except OSError as error:
+            if inotify is not None:
+                inotify.close()
+            if not self._told:
+                self._told = True
+                logger.warning("looking at the cgroups from time to time instead: %s", error)
+            return
+        self._inotify, self._told = inotify, False
 
     def _made(self, path: str, found: list[Happening]) -> None:
         """Take a directory and what is in it; the watch first, so that nothing falls between."""
@@ -152,10 +173,10 @@ class CgroupTree:
 
     def _watch(self, path: str) -> int:
         """The number of a new watch, or -1 where there is to be none. Raises FileNotFoundError."""
-        if path.count("/") > self._max_depth or len(self._paths) >= self._max_watches:
+        if self._inotify is None or path.count("/") > self._max_depth or len(self._paths) >= self._max_watches:
             return -1
         try:
-            return self._inotify.add(self._root + path, _MASK)
+            return self._inotify.add(self._root + path, _MASK, directory=True)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise FileNotFoundError(error.errno, "cgroup removed", path) from error
@@ -187,14 +208,14 @@ class CgroupTree:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
                 logger.warning("cannot list cgroups: %s", error)
             return
-        for name in names:
+        for name in sorted(names):  # the same order at every start
             self._made(f"{path}/{name}", found)
 
     def _removed(self, path: str, found: list[Happening]) -> None:
         watch = self._watches.pop(path, None)
         if watch is None:
             return
-        if watch >= 0:
+        if watch >= 0 and self._inotify is not None:
             self._paths.pop(watch, None)
             self._inotify.remove(watch)
         else:
