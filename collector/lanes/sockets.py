@@ -19,6 +19,7 @@ from collector.target import Target
 
 __all__ = [
     "MAX_PORTS",
+    "NOT_THERE",
     "TCP_STATES",
     "UDP_STATES",
     "TcpGroup",
@@ -58,7 +59,7 @@ _QUEUES = struct.Struct("=II")
 _QUEUES_AT = 56  # inet_diag_msg: 4 bytes, inet_diag_sockid 48, expires 4, then rqueue and wqueue
 _MESSAGE = 72
 #: A kernel without inet_diag, tcp_diag or udp_diag, and no module of it to be loaded.
-_NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
+NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
 _TCP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/tcp", socket.AF_INET6: "net/tcp6"}
 _UDP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/udp", socket.AF_INET6: "net/udp6"}
 
@@ -204,7 +205,7 @@ def _asked(dump: Dump, target: Target, kind: int, request: bytes, take: Take) ->
         try:
             dump.ask(kind, request, take)
         except OSError as error:
-            if error.errno not in _NOT_THERE:
+            if error.errno not in NOT_THERE:
                 raise
             logger.info("the kernel does not tell of its sockets (%s): reading /proc/PID/net instead", error)
             return False

@@ -16,9 +16,11 @@ _IDENTITY = frozenset({"id", "name", "image"})
 #: Names an alias cannot have: the container's own, those some series carry beside, and Prometheus' own.
 _TAKEN = _IDENTITY | {
     *(
+        "command",
         "cpu",
         "device",
         "engine",
+        "event",
         "failure_type",
         "instance",
         "interface",
@@ -32,12 +34,16 @@ _TAKEN = _IDENTITY | {
         "node",
         "operation",
         "pagesize",
+        "port",
+        "quantile",
+        "role",
         "scope",
         "state",
         "tcp_state",
         "type",
         "udp_state",
         "ulimit",
+        "volume",
     ),
 }
 

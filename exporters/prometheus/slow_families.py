@@ -147,6 +147,32 @@ _LISTEN = (
     ),
 )
 
+_SERVICE = ("role", "port")
+_ROUND_TRIPS = (
+    _row(
+        "rtt",
+        _GAUGE,
+        "container_network_tcp_service_connections",
+        "Connections established to a port it listens on, or by it to a port of others.",
+        varies=_SERVICE,
+    ),
+    _row(
+        "rtt",
+        _GAUGE,
+        "container_network_tcp_rtt_seconds",
+        "Smoothed round-trip time of a service's connections.",
+        "s",
+        (*_SERVICE, "quantile"),
+    ),
+    _row(
+        "rtt",
+        _GAUGE,
+        "container_network_tcp_retransmit_ratio",
+        "Share of the segments a connection of the service sent that were sent again.",
+        varies=(*_SERVICE, "quantile"),
+    ),
+)
+
 _CONNTRACK = (
     _row("conntrack", _GAUGE, "container_nf_conntrack_entries", "Connections tracked in the namespace."),
     _row("conntrack", _GAUGE, "container_nf_conntrack_entries_limit", "Connections that can be tracked."),
@@ -245,6 +271,7 @@ BEYOND_SLOW = (
         ("volume",),
     ),
     *_LISTEN,
+    *_ROUND_TRIPS,
     *_CONNTRACK,
     *(
         _row(
