@@ -29,6 +29,7 @@ elasticsearch = _load("elasticsearch_server").elasticsearch
 v2_guest = _load("qemu_guest").v2_guest
 docker_engine = _load("docker_engine").docker_engine
 fluent_logger = _load("fluent_logger_node").fluent_logger
+_load("host_archive")
 _load("line_receiver")
 _load("faulty_sink")
 _load("prometheus_server")

@@ -18,7 +18,7 @@ import orjson
 
 from collector.container import Container, LogSource
 from collector.discovery.containerd_metadata import Metadata
-from collector.discovery.inspection import parse_inspect, parse_time
+from collector.discovery.inspection import image_id, parse_inspect, parse_time
 from collector.discovery.oci_bundle import (
     annotations_of,
     memory_limit,
@@ -119,7 +119,7 @@ def crio_container(root: Path, bundle: Path, known: Container) -> Container:
         known,
         name=given.get(_CRIO + "Name") or known.name,
         image=given.get(_CRIO + "ImageName") or given.get(_CRIO + "Image", ""),
-        image_id=given.get(_CRIO + "ImageRef", ""),
+        image_id=image_id(given.get(_CRIO + "ImageRef", "")),
         engine="cri-o",
         network_mode=mode,
         created_ns=parse_time(given.get(_CRIO + "Created", "")),

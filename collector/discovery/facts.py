@@ -40,7 +40,7 @@ class Found:
 
     container: Container
     exit_directory: Path | None = None  #: conmon's
-    storage: Path | None = None  #: podman's, in which the container's directory is while podman knows it
+    storage: Path | None = None  #: podman's and CRI-O's, with the container's directory in it
     status: Path | None = None  #: of containerd's CRI part, in a directory it removes with the container
 
 
@@ -112,6 +112,7 @@ class Facts:
             bundle = bundle or self._below(
                 f"/run/containers/storage/overlay-containers/{container.id}/userdata"
             )
+            storage = storage_of_bundle(str(bundle))
             container = crio_container(self._roots.root, bundle, container)
         elif container.engine == "docker":
             inside = bundle.parent / container.id if bundle else None

@@ -16,7 +16,15 @@ import orjson
 
 from collector.container import Container, LogSource
 
-__all__ = ["Event", "container_of_event", "engine_name", "parse_event", "parse_inspect", "parse_time"]
+__all__ = [
+    "Event",
+    "container_of_event",
+    "engine_name",
+    "image_id",
+    "parse_event",
+    "parse_inspect",
+    "parse_time",
+]
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))")
 
@@ -54,6 +62,11 @@ def parse_time(text: str) -> int:
         offset = int(off_hours) * 3600 + int(off_minutes) * 60
         seconds -= offset if sign == "+" else -offset
     return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+
+
+def image_id(digits: str) -> str:
+    """An image's id as Docker writes it; what is no bare digest is left as it is."""
+    return f"sha256:{digits}" if len(digits) == 64 else digits
 
 
 def engine_name(version: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import orjson
 
 from collector.container import Container, LogSource
 from collector.discovery.bolt import BoltFile
-from collector.discovery.inspection import parse_time
+from collector.discovery.inspection import image_id, parse_time
 from collector.discovery.oci_bundle import memory_limit, network_mode
 
 __all__ = ["container_of_files", "exit_code_in", "parse_podman_config", "storage_of_bundle"]
@@ -75,7 +75,7 @@ def parse_podman_config(config: Mapping[str, Any], state: Mapping[str, Any], kno
         id=known.id,
         name=str(config.get("name") or known.name),
         image=str(config.get("rootfsImageName") or config.get("rawImageName") or known.image),
-        image_id=_image_id(str(config.get("rootfsImageID") or "")),
+        image_id=image_id(str(config.get("rootfsImageID") or "")),
         engine="podman",
         state=known.state,
         pid=known.pid,
@@ -165,10 +165,6 @@ def _spec(storage: Path, container_id: str) -> Any:
     for path in storage.glob(f"*-containers/{container_id}/userdata/config.json"):
         return orjson.loads(path.read_bytes())
     return {}
-
-
-def _image_id(digits: str) -> str:
-    return f"sha256:{digits}" if len(digits) == 64 else digits
 
 
 def rootless_storage(root: Path, uid: int) -> Path | None:
