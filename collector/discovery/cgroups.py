@@ -38,6 +38,8 @@ _SETTLE_SECONDS = 0.02
 _PATIENCE_SECONDS = 1.0
 #: The tree is compared with what is known this often, for cgroups that are not watched inside.
 _RESCAN_SECONDS = 60.0
+#: The same where the host allows no watches at all.
+_UNTOLD_SECONDS = 2.0
 #: Hierarchies in which engines and systemd make a directory for everything, the best one first.
 _HIERARCHIES = ("memory", "pids", "cpu", "cpuacct", "name=systemd", UNIFIED)
 
@@ -128,17 +130,23 @@ class CgroupDiscovery:
             self._endings.start(self._loop)
             self._take(self._tree.scan(), settled=True)
             self._forget_absent()
-            self._loop.add_reader(self._tree.fileno(), self._readable)
+            heard = False
             while True:
-                await asyncio.sleep(self._rescan_seconds)
+                if self._tree.told and not heard:
+                    heard = True
+                    self._loop.add_reader(self._tree.fileno(), self._readable)
+                untold = min(_UNTOLD_SECONDS, self._rescan_seconds)
+                await asyncio.sleep(self._rescan_seconds if heard else untold)
                 self.rescans += 1
                 self._take(self._tree.scan())
+                self._endings.look_again()
                 for member in tuple(self._members.values()):
                     waits = not member.pid and not member.ended and member.timer is None
                     if waits and member.scope.kind is Kind.CONTAINER:
                         self._schedule(member, 0.0)
         finally:
-            self._loop.remove_reader(self._tree.fileno())
+            if self._tree.told:
+                self._loop.remove_reader(self._tree.fileno())
             for member in tuple(self._members.values()):
                 self._release(member)
             self._members.clear()
@@ -351,7 +359,9 @@ class CgroupDiscovery:
         if not self._containers.offered(container_id):
             return
         known = self._containers.get(container_id)
-        if known is not None and known.id == container_id and known.state not in RUNNING:
+        if known is None or known.id != container_id or known.state in RUNNING:
+            return
+        if known.exit_code != code:
             self._containers.offer(replace(known, exit_code=code))
 
     def _forgotten(self, container_id: str) -> None:

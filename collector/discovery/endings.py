@@ -9,15 +9,15 @@ uses them is found.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 from collector.discovery.containerd_metadata import exit_code_of_status
 from collector.discovery.podman_files import exit_code_in
-from collector.inotify import CLOSE_WRITE, CREATE, DELETE, IS_DIRECTORY, MOVED_TO, OVERFLOW, Inotify
+from logdrivers.inotify import CLOSE_WRITE, CREATE, DELETE, IS_DIRECTORY, MOVED_TO, OVERFLOW, Watch
 
 __all__ = ["Endings"]
 
@@ -35,9 +35,10 @@ class Endings:
         """``exit_told`` gets id and code, ``forgotten`` the id of a container whose directory is gone."""
         self._exit_told = exit_told
         self._forgotten = forgotten
-        self._inotify: Inotify | None = None
+        self._inotify: Watch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exits: dict[int, Path] = {}
+        self._exit_directories: set[Path] = set()
         self._stores: dict[int, Path] = {}
         self._watched: dict[Path, int] = {}
         self._statuses: dict[int, Path] = {}  # a watch of one container's directory to the file in it
@@ -45,9 +46,13 @@ class Endings:
         self._codes: OrderedDict[str, int] = OrderedDict()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen on the loop. Raises OSError when there are no inotify instances left."""
+        """Begin to listen on the loop; where the host allows no watch, only ``look_again`` finds anything."""
         self._loop = loop
-        self._inotify = Inotify()
+        try:
+            self._inotify = Watch()
+        except OSError as error:
+            logger.warning("exit codes and removals of containers will be seen late: %s", error)
+            return
         loop.add_reader(self._inotify.fileno(), self._readable)
 
     def watch(
@@ -60,12 +65,16 @@ class Endings:
         """Listen for the end and for the removal of a container; directories that are not there are left out."""
         self._codes.pop(container_id, None)  # of an earlier run
         if exit_directory is not None:
+            if len(self._exit_directories) < _MOST_DIRECTORIES:
+                self._exit_directories.add(exit_directory)
             self._add(exit_directory, self._exits, MOVED_TO | CLOSE_WRITE | CREATE)
         if storage is not None:
             directory = next(storage.glob(f"*-containers/{container_id}"), None)
-            if directory is not None and self._add(directory.parent, self._stores, DELETE):
+            if directory is not None:
+                self._add(directory.parent, self._stores, DELETE)
                 self._store_of[container_id] = directory
-        if status is not None and self._add_status(status):
+        if status is not None:
+            self._add_status(status)
             self._store_of[container_id] = status.parent
 
     def exit_code(
@@ -107,7 +116,7 @@ class Endings:
         if self._inotify is None or len(self._watched) >= _MOST_DIRECTORIES:
             return False
         try:
-            number = self._inotify.add(directory, mask)
+            number = self._inotify.add(directory, mask, directory=True)
         except OSError as error:
             logger.info("ends of containers are not told by %s: %s", directory, error)
             return False
@@ -122,15 +131,15 @@ class Endings:
         if self._inotify is None or len(self._statuses) >= _MOST_STATUSES:
             return False
         try:
-            self._statuses[self._inotify.add(status.parent, MOVED_TO | CLOSE_WRITE)] = status
+            self._statuses[self._inotify.add(status.parent, MOVED_TO | CLOSE_WRITE, directory=True)] = status
         except OSError as error:
             logger.info("the end of a container is not told by %s: %s", status, error)
             return False
         return True
 
-    def _status_changed(self, watch: int, name: bytes) -> None:
+    def _status_changed(self, watch: int, name: str) -> None:
         status = self._statuses[watch]
-        if name != os.fsencode(status.name) or self._inotify is None:
+        if name != status.name or self._inotify is None:
             return
         code = exit_code_of_status(status)
         if code is not None:
@@ -142,20 +151,23 @@ class Endings:
         assert self._inotify is not None
         for watch, mask, name in self._inotify.read():
             if mask & OVERFLOW:
-                self._look_again()
+                self.look_again()
                 continue
-            container_id = name.decode(errors="replace")
             if watch in self._statuses:
                 self._status_changed(watch, name)
             elif watch in self._exits:
-                code = exit_code_in(self._exits[watch], container_id)
-                if code is not None:
-                    self._codes[container_id] = code
-                    while len(self._codes) > _MOST_CODES:
-                        self._codes.popitem(last=False)
-                    self._exit_told(container_id, code)
+                self._exit_written(self._exits[watch], name)
             elif watch in self._stores and mask & IS_DIRECTORY:
-                self._let_go(container_id)
+                self._let_go(name)
+
+    def _exit_written(self, directory: Path, container_id: str) -> None:
+        code = exit_code_in(directory, container_id)
+        if code is None:
+            return
+        self._codes[container_id] = code
+        while len(self._codes) > _MOST_CODES:
+            self._codes.popitem(last=False)
+        self._exit_told(container_id, code)
 
     def _let_go(self, container_id: str) -> None:
         directory = self._store_of.pop(container_id, None)
@@ -163,10 +175,14 @@ class Endings:
             del self._statuses[watch]  # the kernel's went with the directory
         self._forgotten(container_id)
 
-    def _look_again(self) -> None:
-        """The kernel dropped events: see which containers ended, and which are gone."""
+    def look_again(self) -> None:
+        """See which containers ended, and which are gone: the kernel dropped events, or tells of none."""
         for watch, status in tuple(self._statuses.items()):
-            self._status_changed(watch, os.fsencode(status.name))
+            self._status_changed(watch, status.name)
+        for directory in tuple(self._exit_directories):
+            with contextlib.suppress(OSError):  # gone with its engine
+                for entry in tuple(directory.iterdir()):
+                    self._exit_written(directory, entry.name)
         for container_id, directory in tuple(self._store_of.items()):
             if not directory.is_dir():
                 self._let_go(container_id)

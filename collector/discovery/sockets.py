@@ -6,10 +6,9 @@ An engine that is not there costs nothing until it is started. Connecting is ``e
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
-from collector.inotify import CREATE, MOVED_TO, Inotify
+from logdrivers.inotify import CREATE, ENDED, MOVED_TO, OVERFLOW, Watch
 
 __all__ = ["Identity", "identity", "socket_changed"]
 
@@ -47,11 +46,11 @@ async def _step(path: Path, before: Identity) -> bool:
     wanted = path.name
     while not directory.is_dir() and directory != directory.parent:
         directory, wanted = directory.parent, directory.name
-    notify = Inotify()
+    notify = Watch(ends=True)
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
     try:
-        notify.add(directory, CREATE | MOVED_TO)
+        notify.add(directory, CREATE | MOVED_TO, directory=True)
         # What was made before the watch was there is seen now, the rest is told.
         if identity(path) not in (before, None) or (wanted != path.name and (directory / wanted).exists()):
             return True
@@ -59,8 +58,8 @@ async def _step(path: Path, before: Identity) -> bool:
         while True:
             await woken.wait()
             woken.clear()
-            if any(change.name == os.fsencode(wanted) for change in notify.read()):
-                return True
+            if any(name == wanted or mask & (OVERFLOW | ENDED) for _, mask, name in notify.read()):
+                return True  # or it may have been among what was not told: look again
     finally:
         loop.remove_reader(notify.fileno())
         notify.close()

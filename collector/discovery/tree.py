@@ -173,7 +173,11 @@ class CgroupTree:
 
     def _watch(self, path: str) -> int:
         """The number of a new watch, or -1 where there is to be none. Raises FileNotFoundError."""
-        if self._inotify is None or path.count("/") > self._max_depth or len(self._paths) >= self._max_watches:
+        if (
+            self._inotify is None
+            or path.count("/") > self._max_depth
+            or len(self._paths) >= self._max_watches
+        ):
             return -1
         try:
             return self._inotify.add(self._root + path, _MASK, directory=True)

@@ -126,6 +126,7 @@ class Tails:
         self._block_bytes = block_bytes
         self._recheck_seconds = recheck_seconds
         self._watch = DirectoryWatch()
+        self._warned = False  # that the kernel does not tell of changes
         self._inbox = _Inbox()
         self._stopping = False
         self._watched: dict[str, _Watched] = {}
@@ -191,7 +192,8 @@ class Tails:
             else:
                 due = min(due, watched.close_at, due if watched.told else now + _UNTOLD_SECONDS)
         poll = select.poll()
-        poll.register(self._watch, select.POLLIN)
+        if self._watch.fileno() >= 0:
+            poll.register(self._watch, select.POLLIN)
         poll.register(self._inbox, select.POLLIN)
         poll.poll(max(0.0, due - now) * 1000)
 
@@ -256,10 +258,14 @@ class Tails:
         try:
             self._watch.add(watched.directory)
             watched.told = True
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass  # not made yet, or removed
         except OSError as error:
-            log.warning("looking at it every %.0f s instead: %s", _UNTOLD_SECONDS, error)
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
+            log.log(level, "looking at logs every %.0f s instead: %s", _UNTOLD_SECONDS, error)
+        else:
+            self._warned = False
 
     def _look_at_untold(self) -> None:
         for key, watched in self._watched.items():

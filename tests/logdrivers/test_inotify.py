@@ -1,6 +1,8 @@
 """A watch tells what changed, to poll and to asyncio, and never waits."""
 
 import asyncio
+import ctypes
+import errno
 import select
 from pathlib import Path
 
@@ -50,6 +52,41 @@ def test_asyncio_waits_on_it(tmp_path: Path) -> None:
             return [event.name for event in watch.read()]
 
     assert asyncio.run(wait()) == ["a"]
+
+
+def test_only_a_directory_and_the_end_of_its_watch(tmp_path: Path) -> None:
+    directory, file = tmp_path / "directory", tmp_path / "file"
+    directory.mkdir()
+    file.touch()
+    with Watch(ends=True) as watch:
+        with pytest.raises(NotADirectoryError, match=r"could not watch .*/file"):
+            watch.add(file, directory=True)
+        number = watch.add(directory, inotify.CREATE, directory=True)
+        (directory / "below").mkdir()
+        (directory / "below").rmdir()
+        directory.rmdir()
+        assert watch.read() == [
+            (number, inotify.CREATE | inotify.IS_DIRECTORY, "below"),
+            (number, inotify.ENDED, ""),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"), [(errno.ENOSPC, "max_user_watches"), (errno.EMFILE, "instances")]
+)
+def test_a_limit_of_the_host_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, limit: str
+) -> None:
+    class Refusing:
+        def inotify_add_watch(self, *_: object) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    with Watch() as watch:
+        monkeypatch.setattr(inotify, "_libc", Refusing())
+        with pytest.raises(OSError, match=f"fs.inotify.*{limit}") as caught:
+            watch.add(tmp_path)
+    assert caught.value.errno == number
 
 
 def test_what_cannot_be_watched_is_named(tmp_path: Path) -> None:

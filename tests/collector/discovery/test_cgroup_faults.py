@@ -169,6 +169,53 @@ def test_only_the_process_that_was_found_is_held(parent: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_without_any_watch_containers_and_their_ends_are_found_late(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no (fs.inotify.max_user_instances)")
+
+    monkeypatch.setattr("collector.discovery.tree.Watch", refuse)
+    monkeypatch.setattr("collector.discovery.endings.Watch", refuse)
+
+    async def scenario() -> None:
+        containers = Containers()
+        discovery = CgroupDiscovery(
+            containers, below=f"/{parent.name}", patience_seconds=0.01, rescan_seconds=0.02
+        )
+        task = asyncio.create_task(discovery.run())
+        await until(lambda: discovery.rescans)
+        (parent / "late").mkdir()
+        await until(lambda: containers.get(f"/{parent.name}/late"))
+        (parent / "late").rmdir()
+        await until(lambda: not discovery.known)
+        monkeypatch.undo()
+        await until(lambda: discovery.watches)
+        (parent / "told").mkdir()
+        await until(lambda: containers.get(f"/{parent.name}/told"))
+        assert not discovery.failures
+        await stopped(task)
+
+    asyncio.run(scenario())
+
+
+def test_exits_and_removals_the_kernel_did_not_tell_of_are_found_by_looking(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    gone: list[str] = []
+    exits, storage = tmp_path / "exits", tmp_path / "storage"
+    directory = storage / "overlay-containers" / ("a" * 64)
+    exits.mkdir()
+    directory.mkdir(parents=True)
+    endings = Endings(lambda container_id, code: told.append((container_id, code)), gone.append)
+    endings.watch(exits, storage, "a" * 64)  # never started: nothing is told
+    (exits / ("a" * 64)).write_text("3")
+    endings.look_again()
+    assert (told, gone) == ([("a" * 64, 3)], [])
+    directory.rmdir()
+    endings.look_again()
+    assert gone == ["a" * 64]
+
+
 def test_ends_are_told_again_after_a_new_start(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
 

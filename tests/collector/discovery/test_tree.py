@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import pytest
+
+from collector.discovery import tree as tree_module
 from collector.discovery.tree import CgroupTree, What
 
 
@@ -70,3 +74,26 @@ def test_how_deep(tmp_path: Path) -> None:
     assert paths(tree.scan()) == ["/1", "/1/2", "/1/2/3"]
     assert (tree.watches, tree.unwatched) == (3, 1)
     tree.close()
+
+
+def test_where_the_host_allows_no_watch_a_look_tells_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no (fs.inotify.max_user_instances)")
+
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(tree_module, "Watch", refuse)
+    tree = CgroupTree(tmp_path)
+    assert (tree.told, tree.fileno(), paths(tree.scan())) == (False, -1, ["/a"])
+    (tmp_path / "a/b").mkdir()
+    assert tree.read() == []
+    assert paths(tree.scan()) == ["/a/b"]
+    assert (tree.watches, tree.unwatched) == (0, 2)
+    monkeypatch.undo()
+    assert tree.scan() == []
+    assert (tree.told, tree.watches, tree.unwatched) == (True, 3, 0)
+    (tmp_path / "a/b/c").mkdir()
+    assert paths(tree.read()) == ["/a/b/c"]
+    tree.close()
+    assert caplog.text.count("max_user_instances") == 1

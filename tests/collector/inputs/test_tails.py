@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
+from collector.inputs import directory_watch
 from collector.inputs.own_addresses import sends_to
 from collector.inputs.tails import Tails
 from logdrivers.block import Block, Encoding, Stream
@@ -194,6 +196,23 @@ def test_directory_that_is_made_later(containers, tailing, intake, tmp_path):
         with path.open("ab") as file:
             file.write(records("web", 10, 20))
         eventually(lambda: len(intake.messages()) == 20)
+
+
+def test_logs_are_looked_at_where_the_host_allows_no_watch(add, tailing, intake, monkeypatch, caplog):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "no (fs.inotify.max_user_instances)")
+
+    monkeypatch.setattr(directory_watch, "Watch", refuse)
+    web, db = add("web"), add("db")
+    write(web, records("web", 0, 10))
+    with tailing():
+        eventually(lambda: len(intake.messages(web.id)) == 10)
+        write(db, records("db", 0, 5))
+        eventually(lambda: len(intake.messages(db.id)) == 5)
+        monkeypatch.undo()
+        write(web, records("web", 10, 20))
+        eventually(lambda: len(intake.messages(web.id)) == 20)
+    assert caplog.text.count("max_user_instances") == 1
 
 
 def test_rotation_while_tailing(add, tailing, intake):
