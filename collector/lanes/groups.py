@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collector.disk.group import DiskGroup
+from collector.lanes.commands import CommandGroup, ReferencedGroup
 from collector.lanes.conntrack import ConntrackGroup
 from collector.lanes.controllers import CpusetGroup, HugetlbGroup, NumaGroup
 from collector.lanes.lane import Group
@@ -49,8 +50,10 @@ CHOICES: Mapping[str, Choice] = {
     "disk": Choice(True, 300.0, DiskGroup),
     "hugetlb": Choice(True, 60.0, HugetlbGroup),
     "advtcp": Choice(False, 30.0, lambda _, seconds: AdvancedTcpGroup(seconds)),
+    "commands": Choice(False, 30.0, CommandGroup),
     "sched": Choice(False, 30.0, SchedGroup),
     "memory_numa": Choice(False, 60.0, lambda _, seconds: NumaGroup(seconds)),
+    "referenced_memory": Choice(False, 60.0, ReferencedGroup),
     "cpuset": Choice(False, 60.0, lambda _, seconds: CpusetGroup(seconds)),
 }
 

@@ -125,6 +125,13 @@ _MEMORY = (
         "Times the limit of huge pages was hit.",
         varies=("pagesize",),
     ),
+    _row(
+        "referenced_memory",
+        _GAUGE,
+        "container_referenced_bytes",
+        "Memory the processes have used since the kernel last aged it.",
+        "B",
+    ),
     _row("cpuset", _GAUGE, "container_memory_migrate", "1 if memory moves with the container's nodes."),
 )
 
@@ -171,6 +178,26 @@ _ROUND_TRIPS = (
         "Share of the segments a connection of the service sent that were sent again.",
         varies=(*_SERVICE, "quantile"),
     ),
+)
+
+_COMMANDS = (
+    _row(
+        "commands",
+        _COUNTER,
+        "container_command_cpu_seconds_total",
+        "CPU time of the processes of a command, as far as they were seen.",
+        "s",
+        ("command",),
+    ),
+    _row(
+        "commands",
+        _GAUGE,
+        "container_command_memory_rss_bytes",
+        "Memory in use by the processes of a command; what they share counts for each.",
+        "B",
+        ("command",),
+    ),
+    _row("commands", _GAUGE, "container_command_processes", "Processes of a command.", varies=("command",)),
 )
 
 _CONNTRACK = (
@@ -272,6 +299,7 @@ BEYOND_SLOW = (
     ),
     *_LISTEN,
     *_ROUND_TRIPS,
+    *_COMMANDS,
     *_CONNTRACK,
     *(
         _row(
