@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from taffrail.terminal import visible
 from taffrail.units import bytes_size, human_size
 
-__all__ = ["HOST_COLUMN", "LISTS", "Column", "Kind", "Row", "number", "text_of"]
+__all__ = ["FLEET_COLUMNS", "LISTS", "Column", "Kind", "Row", "number", "text_of"]
 
 Row = Mapping[str, object]
 Kind = str  #: containers, processes, threads, files or connections
@@ -119,9 +119,6 @@ def _peer(row: Row) -> str:
     return " ".join(part for part in (text_of(row, "remote_name"), text_of(row, "translated")) if part)
 
 
-#: Behind the name where there are several hosts.
-HOST_COLUMN = _text("HOST", "H", "host", 10)
-
 _CPU = Column("CPU%", "C", _percent, lambda row: number(row, "cpu_percent"), 6)
 _TIME = Column("TIME", "T", _cpu_time, lambda row: number(row, "cpu_seconds"), 8)
 _IO = _rates("READ/WRITE/s", "I", "read_bytes_per_second", "write_bytes_per_second")
@@ -184,3 +181,10 @@ LISTS: Mapping[Kind, tuple[Column, ...]] = {
         _text("PROCESS", "C", "process", 12),
     ),
 }
+
+#: Those of the containers of several hosts.
+FLEET_COLUMNS = (
+    _text("NAME", "N", "name", 18, wide=True),
+    _text("HOST", "H", "host", 10),
+    *LISTS["containers"][1:],
+)

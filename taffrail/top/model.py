@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from taffrail.terminal import visible
-from taffrail.top.columns import HOST_COLUMN, LISTS, Column, Kind, Row, number, text_of
+from taffrail.top.columns import FLEET_COLUMNS, LISTS, Column, Kind, Row, number, text_of
 from taffrail.top.filtering import FilterError, row_test
 from taffrail.units import parse_moment
 
@@ -66,7 +66,7 @@ class Level:
     def columns(self) -> tuple[Column, ...]:
         """Of its kind."""
         columns = LISTS[self.subject.kind]
-        return (columns[0], HOST_COLUMN, *columns[1:]) if self.several else columns
+        return FLEET_COLUMNS if self.several else columns
 
 
 def identity(row: Row) -> str:
