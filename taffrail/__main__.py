@@ -6,9 +6,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Collection, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from taffrail import __version__
 from taffrail.config_load import ConfigError, load
 from taffrail.errors import CommandError
 
@@ -41,7 +41,7 @@ def make_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(
         prog="taffrail", description="Containers, their logs and their counters on one host."
     )
-    parser.add_argument("--version", action="version", version=f"taffrail {_version()}")
+    parser.add_argument("--version", action="version", version=f"taffrail {__version__}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     parser.add_argument(
         "--set",
@@ -57,13 +57,6 @@ def make_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser
         if words is None or name in words:
             importlib.import_module(f"taffrail.cli.{name}").add_arguments(command)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("taffrail")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,27 +1,30 @@
 """The agent's inputs by configuration: GELF over UDP and TCP, GELF over HTTP, forward.
 
-Builds them with their security and tells where they listen; what they take in is ``collector/inputs``'.
+Builds with their security those that are switched on, and tells where they listen; what they take in is
+``collector/inputs``'.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ssl
+from typing import TYPE_CHECKING
 
 from collector.enrich import Sources
-from collector.inputs.forward import ForwardInput
-from collector.inputs.gelf import GelfInput
-from collector.inputs.gelf_http import GelfHttpInput
-from collector.inputs.received import InputCounters
 from collector.store import Store
 from taffrail.config import Config
-from taffrail.forward_security import forward_security, forward_tls
 from taffrail.input_tls import input_tls
 from taffrail.wiring import Endpoints, split_address
 
-__all__ = ["Inputs", "address_text"]
+if TYPE_CHECKING:
+    from collector.inputs.forward import ForwardInput
+    from collector.inputs.gelf import GelfInput
+    from collector.inputs.gelf_http import GelfHttpInput
+    from collector.inputs.received import InputCounters
 
-Input = GelfInput | GelfHttpInput | ForwardInput
+    Input = GelfInput | GelfHttpInput | ForwardInput
+
+__all__ = ["Inputs", "address_text"]
 
 
 class Inputs:
@@ -39,9 +42,14 @@ class Inputs:
         given = self._config.inputs
         at: dict[str, str] = {}
         if given.gelf:
+            from collector.inputs.gelf import GelfInput
+
             gelf = GelfInput(*split_address(given.gelf), self._store, self._sources, tls=self._gelf_tls())
             at["gelf"] = await self._start("gelf", gelf, stack)
         if given.forward:
+            from collector.inputs.forward import ForwardInput
+            from taffrail.forward_security import forward_security, forward_tls
+
             forward = ForwardInput(
                 *split_address(given.forward),
                 self._store,
@@ -51,6 +59,8 @@ class Inputs:
             )
             at["forward"] = await self._start("forward", forward, stack)
         if given.gelf_http:
+            from collector.inputs.gelf_http import GelfHttpInput
+
             posted = GelfHttpInput(
                 *split_address(given.gelf_http), self._store, self._sources, tls=self._gelf_tls()
             )

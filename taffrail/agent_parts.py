@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
@@ -24,6 +23,7 @@ from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
 from exporters.prometheus.node_page import NodePage, host_metrics
 from exporters.prometheus.self_metrics import SelfMetrics
+from taffrail import __version__
 from taffrail.config import Config
 from taffrail.lanes import make_lanes
 from taffrail.paths import Paths
@@ -81,13 +81,13 @@ def make_core(config: Config, paths: Paths, stack: contextlib.AsyncExitStack) ->
         sampler,
         rules,
         max_series=config.prometheus.max_series,
-        version=version("taffrail"),
+        version=__version__,
         board=board,
     )
     exposition.all_cgroups = every
     exposition.topology = "cpu_topology" in choose(config.collector.groups)
     own = SelfMetrics()
     groups = HostGroups(roots, config.collector.host_groups)
-    node = NodePage(groups, version("taffrail"))
+    node = NodePage(groups, __version__)
     own.register(host_metrics(groups, node))
     return Core(roots, containers, store, sampler, sources, lanes, exposition, node, own)

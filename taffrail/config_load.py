@@ -6,9 +6,7 @@ the place it came from and what was expected. Nothing is silently ignored.
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -57,12 +55,18 @@ def load(
 
 def _from_file(file: Path, *, required: bool) -> dict[tuple[str, str], tuple[object, str]]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         if required:
             raise ConfigError(f"configuration file {file}: no such file") from None
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {file}: {error}") from error
+    import tomllib  # as difflib below: memory that is spared where it is of no use
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration file {file}: {error}") from error
     values: dict[tuple[str, str], tuple[object, str]] = {}
     for section, table in document.items():
@@ -97,6 +101,8 @@ def _entries(table: object, where: str) -> Mapping[str, str]:
 
 
 def _nearest(word: str, known: object) -> str:
+    import difflib
+
     names = sorted(known)  # type: ignore[call-overload]
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
@@ -139,6 +145,13 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
             make(Roots(), choose_groups(config.collector.groups), intervals(config.collector.group_intervals))
         except ValueError as error:
             raise ConfigError(f"[collector] groups: {error}") from error
+    if config.collector.cgroup_groups:
+        from collector.lanes.groups import choose_for_cgroups
+
+        try:
+            choose_for_cgroups(config.collector.cgroup_groups)
+        except ValueError as error:
+            raise ConfigError(f"[collector] cgroup_groups: {error}") from error
     if config.collector.host_groups not in ((), ("all",)):
         from collector.host.collection import choose  # memory that few commands need
 

@@ -18,7 +18,7 @@ from collector.container import Container
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.journal import JournalReader
-from logdrivers.registry import get, names
+from logdrivers.registry import get, known
 from logdrivers.source.rate_limit import SOURCE_STATE_NAME, with_dropped
 from runtime.shim.gap import GAPS_STATE_NAME, read_gaps
 
@@ -76,12 +76,12 @@ class LogCounts:
             where = container.log.directory or in_plugins.get(container.id)
             if not where:
                 continue
-            known = before.get(where)
-            if known is None or known.container.log != container.log:
-                known = _Log(where, container)
-            self._logs[where] = known
+            held = before.get(where)
+            if held is None or held.container.log != container.log:
+                held = _Log(where, container)
+            self._logs[where] = held
             try:
-                counters = known.counters()
+                counters = held.counters()
             except (OSError, ValueError) as error:
                 log.warning("cannot read the log counters of %s: %s", container.name, error)
                 continue
@@ -157,7 +157,7 @@ class _Log:
     def _of_kept(self) -> Counters | None:
         """Of a driver without a sink: what it wrote to the host's disk is delivered."""
         driver = self.container.log.driver
-        if driver not in names():
+        if not known(driver):
             return None  # a plugin that only keeps lines has no counters of its own
         if self._reader is None:
             container = self.container

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.discovery.registry import Containers
-from collector.inputs.received import InputCounters
-from collector.inputs.tails import Tails
-from collector.store import Store
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 from logdrivers.plugin.removal import BUDGET, removed_lines
@@ -24,6 +21,9 @@ from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
 from taffrail.log_counts import GapCounts, LogCounts, log_labels
 
 if TYPE_CHECKING:
+    from collector.inputs.received import InputCounters
+    from collector.inputs.tails import Tails
+    from collector.store import Store
     from exporters.elasticsearch.exporter import ElasticsearchExporter
 
 __all__ = [

@@ -5,7 +5,6 @@ A group that fails costs the others nothing. What is read is rendered by an expo
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import time
@@ -42,6 +41,8 @@ def choose(wanted: Iterable[str]) -> tuple[str, ...]:
     for word in wanted:
         name = word.removeprefix("-")
         if name != ALL and name not in BUILTIN:
+            import difflib
+
             near = difflib.get_close_matches(name, BUILTIN, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {ALL}, {', '.join(BUILTIN)}"
             raise ValueError(f"no group of host counters {name!r}; {hint}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from taffrail import __version__
 from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.paths import Paths
@@ -34,15 +35,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def engine_options(paths: Paths, config: Config, stats: StatsSource | None) -> EngineOptions:
     """The engine's settings from the configuration."""
-    from importlib.metadata import version
-
     from runtime.options import EngineOptions
 
     engine = config.engine
     return EngineOptions(
         state_dir=paths.engine_state,
         run_dir=paths.engine_run,
-        version=version("taffrail"),
+        version=__version__,
         runtime=engine.runtime,
         default_log_driver=engine.log_driver,
         default_log_options=dict(engine.log_opts),
