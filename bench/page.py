@@ -100,6 +100,7 @@ def agent_of(count: int) -> Iterator[tuple[Exposition, Sampler, NodePage, SelfMe
         own.register(lane_metrics([Lane("counters", sampler.targets, board, groups)]))
         own.register(delivery_metrics(registry, Path(logs) / "plugin"))
         own.register(gap_metrics(registry))
+        time.sleep(1.1)  # until the logs' directories are no news any more
         yield exposition, sampler, node, own
 
 
@@ -120,7 +121,8 @@ async def scrape(
 ) -> float:
     """Seconds of CPU of this process a scrape, by a client in a process of its own."""
     app = web.Application()
-    routes(app, exposition, sampler, own, max_age=3600, node=node)
+    sampler.sample_all(time.time_ns() + 3600 * 10**9)  # so new that no scrape makes a pass
+    routes(app, exposition, sampler, own, max_age=0, node=node)  # and none is had by two
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

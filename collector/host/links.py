@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from collector.netlink_wire import DONE, attributes, messages, open_socket, request
+from collector.netlink_wire import DONE, HEADER, attributes, messages, open_socket, request
 
 __all__ = ["HostLinks", "LinkFacts", "LinkRow", "parse_link"]
 
@@ -137,25 +137,26 @@ class HostLinks:
         mask = struct.pack("=HHI", 8, _EXT_MASK, _SKIP_STATS)
         self._ask_links = request(_RTM_GETLINK, b"\0" * 16 + mask)
         self._ask_counters = request(_RTM_GETSTATS, b"\0" * 8 + _INDEX.pack(_STATS_64))
-        self._last: list[bytes] = []
-        self._parsed: dict[bytes, LinkFacts] = {}
+        self._known: dict[int, tuple[bytes, LinkFacts]] = {}  # a message is parsed once
         self._facts: tuple[LinkFacts, ...] = ()
 
     def facts(self) -> tuple[LinkFacts, ...]:
         """Every interface; the same object as before while nothing of any has changed. Raises OSError, ValueError."""
-        answer = list(self._dump(self._ask_links))
-        if answer != self._last:
-            parsed: dict[bytes, LinkFacts] = {}
-            for data in answer:
-                for kind, start, end in messages(data):
-                    if kind == _RTM_NEWLINK:
-                        message = data[start:end]
-                        parsed[message] = self._parsed.get(message) or _parse(data, start, end)
-            # By name: an interface that is changed during a dump can be in it twice.
-            facts = tuple({link.name: link for link in parsed.values()}.values())
-            self._parsed, self._last = parsed, answer
-            if facts != self._facts:
-                self._facts = facts
+        known, self._known = self._known, {}
+        for data in self._dump(self._ask_links):
+            for kind, start, end in messages(data):
+                if kind == _RTM_NEWLINK:
+                    index = _INDEX.unpack_from(data, start + 20)[0]
+                    before = known.get(index)
+                    message = data[start + HEADER.size : end]
+                    if before is None or before[0] != message:
+                        link = _parse(data, start, end)
+                        before = (message, link if before is None or before[1] != link else before[1])
+                    self._known[index] = before
+        # By name: an interface that is changed during a dump can be in it twice.
+        facts = tuple({link.name: link for _, link in self._known.values()}.values())
+        if facts != self._facts:
+            self._facts = facts
         return self._facts
 
     def counters(self) -> dict[int, LinkRow]:

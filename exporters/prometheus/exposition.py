@@ -1,8 +1,7 @@
 """The page a Prometheus server scrapes: text format 0.0.4, written for many containers at little cost.
 
-Lines are grouped by family, so the page is a plan (every line up to its value, in order) filled with one
-list of values; the plan is made anew only when a series comes or goes. Values carry no timestamps, so
-a series that is gone is stale at once. Serving the page is ``http.py``'s.
+The page is a plan (``plan.py``) filled with one list of values; the plan is made anew only when a series comes
+or goes. Values carry no timestamps, so a series that is gone is stale at once. Serving is ``http.py``'s.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
-from operator import itemgetter
-from typing import Any
+from collections.abc import Collection
 
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers, Tombstone
@@ -22,7 +19,6 @@ from collector.host.hardware import Hardware, read_hardware
 from collector.lanes.board import Board
 from collector.sample import Sample
 from collector.sampler import HOST, Sampler
-from exporters.prometheus.families import FAMILIES
 from exporters.prometheus.host_series import (
     disk_series,
     filesystem_series,
@@ -31,6 +27,7 @@ from exporters.prometheus.host_series import (
     scrape_series,
 )
 from exporters.prometheus.labels import LabelRules
+from exporters.prometheus.plan import Plan, Sink
 from exporters.prometheus.series import Entry, Number, Row
 
 __all__ = ["CONTENT_TYPE", "Exposition"]
@@ -39,12 +36,6 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: What comes before the labels: of a family's first line with its header, and of its other lines.
-_FIRST = {
-    family.name: f"\n# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n{family.name}"
-    for family in FAMILIES
-}
-_NEXT = {family.name: f"\n{family.name}" for family in FAMILIES}
 _FILESYSTEMS_NS = 60_000_000_000
 _HARDWARE_NS = 300_000_000_000
 
@@ -75,7 +66,7 @@ class Exposition:
         self._board = board or Board()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._disks: dict[str, str] = {}
         self._filesystems: tuple[FileSystem, ...] = ()
         self._filesystems_ns = 0
@@ -87,7 +78,20 @@ class Exposition:
     def render(
         self, now_ns: int | None = None, names: Collection[str] = (), ids: Collection[str] = ()
     ) -> bytes:
-        """The page, of the families ``names`` and the containers ``ids`` only where these have any.
+        """The page that ``write`` writes."""
+        parts: list[bytes] = []
+        self.write(parts.append, now_ns, names, ids)
+        return b"".join(parts)
+
+    def write(
+        self,
+        sink: Sink,
+        now_ns: int | None = None,
+        names: Collection[str] = (),
+        ids: Collection[str] = (),
+    ) -> None:
+        """Give the page to ``sink`` piece by piece, of the families ``names`` and the containers ``ids`` only
+        where these have any.
 
         An id is what ``Containers.get`` knows a container by, a cgroup's path, or ``/`` for the host's own
         cgroup. Takes no new sample.
@@ -97,13 +101,15 @@ class Exposition:
             changed, error = self._update(now_ns)
             host, values = self._without_container(now_ns, error)
             if ids:
-                return self._of_some(names, ids)
+                self._of_some(sink, names, ids)
+                return
             for entry in self._entries.values():
                 values += entry.values
             if names:
-                return _Plan(host, self._entries.values(), self._max_series, names).fill(values)
+                Plan(host, self._entries.values(), self._max_series, names).fill(values, sink)
+                return
             if self._plan is None or changed or self._plan.host != host:
-                self._plan = _Plan(host, self._entries.values(), self._max_series)
+                self._plan = Plan(host, self._entries.values(), self._max_series)
             self.series = self._plan.series
             if self._plan.dropped:
                 if changed:
@@ -113,14 +119,14 @@ class Exposition:
                         self._max_series,
                     )
                 self.dropped_series += self._plan.dropped
-            return self._plan.fill(values)
+            self._plan.fill(values, sink)
 
-    def _of_some(self, names: Collection[str], ids: Collection[str]) -> bytes:
+    def _of_some(self, sink: Sink, names: Collection[str], ids: Collection[str]) -> None:
         found = ((word, self._containers.get(word)) for word in ids)
         keys = {container.id if container else word for word, container in found}
         entries = [entry for key, entry in self._entries.items() if key in keys]
         values = [value for entry in entries for value in entry.values]
-        return _Plan([], entries, self._max_series, names).fill(values)
+        Plan([], entries, self._max_series, names).fill(values, sink)
 
     def _update(self, now_ns: int) -> tuple[bool, bool]:
         """Bring every entry up to date: whether the set of series changed, whether a counter failed."""
@@ -201,75 +207,6 @@ class Exposition:
                 logger.warning("cannot read the names of block devices: %s", error)
             self._disks.setdefault(number, number)
         return self._disks[number]
-
-
-class _Plan:
-    """The lines of a page, each up to its value, and where in the list of values each value is.
-
-    A line is four parts, of which the first three are shared with other lines: the name (with the line
-    end before it), the container's labels, the series' own labels, and the value to be.
-    """
-
-    def __init__(
-        self,
-        host: list[Row],
-        entries: Iterable[Entry],
-        max_series: int,
-        names: Collection[str] = (),
-    ) -> None:
-        self.host = host
-        self.dropped = 0
-        by_row: list[list[tuple[str, str, int]]] = [[] for _ in FAMILIES]
-        position = 0
-        for row, text in host:
-            by_row[row].append(("", text, position))
-            position += 1
-        for entry in entries:
-            rows, head = entry.rows, entry.head
-            if position - self.dropped + len(rows) > max_series:
-                self.dropped += len(rows)
-                position += len(rows)
-                continue
-            for row, text in rows:
-                by_row[row].append((head, text, position))
-                position += 1
-        self._parts: list[str] = []
-        positions: list[int] = []
-        self._lay_out(by_row, names, positions)
-        self.series = len(positions)
-        self._pick: Callable[[list[Number]], tuple[Any, ...]] = (
-            itemgetter(*positions)
-            if len(positions) > 1
-            else lambda values: tuple(values[p] for p in positions)
-        )
-
-    def _lay_out(
-        self, by_row: list[list[tuple[str, str, int]]], names: Collection[str], positions: list[int]
-    ) -> None:
-        """Fill ``_parts`` (the last of every four is a value to be) and ``positions``."""
-        open_family = ""
-        parts = self._parts
-        for family, lines in zip(FAMILIES, by_row, strict=True):
-            if not lines or (names and family.name not in names):
-                continue
-            name = _NEXT[family.name]
-            start = name if family.name == open_family else _FIRST[family.name]
-            open_family = family.name
-            for head, text, position in lines:
-                parts += (start, head, text, "")
-                positions.append(position)
-                start = name
-        if parts:
-            parts[0] = parts[0][1:]
-            parts.append("\n")
-
-    def fill(self, values: list[Number]) -> bytes:
-        """The page with these values."""
-        parts = self._parts
-        if not parts:
-            return b""
-        parts[3::4] = map(str, self._pick(values))
-        return "".join(parts).encode("utf-8", "replace")
 
 
 def _last_seen(stone: Tombstone | None) -> int | None:

@@ -9,17 +9,14 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from isal import igzip
 
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import CONTENT_TYPE, Exposition
 from exporters.prometheus.node_page import NodePage
+from exporters.prometheus.page import Page, SharedPage
 from exporters.prometheus.self_metrics import SelfMetrics
 
 __all__ = ["page_of", "routes"]
-
-#: Below this a compressed answer saves nothing.
-_COMPRESS_FROM = 1400
 
 
 def page_of(
@@ -30,15 +27,7 @@ def page_of(
     node: NodePage | None = None,
 ) -> Callable[[], bytes]:
     """The whole page as ``GET /metrics`` has it, for whoever sends it elsewhere. To be called in a thread."""
-
-    def page() -> bytes:
-        sampler.sample_if_older(max_age)
-        body = exposition.render()
-        if node is not None:
-            body += node.render()
-        return body if self_metrics is None else body + self_metrics.text()
-
-    return page
+    return Page(exposition, sampler, self_metrics, max_age, node).plain
 
 
 def routes(
@@ -53,28 +42,22 @@ def routes(
 
     ``?name=FAMILY`` (or ``name[]``, any number of times) leaves only those families of container and
     host series and none of our own, ``?id=`` only those containers (by id, name, beginning of an id, or
-    cgroup path). A sampling pass is made when the newest is older than ``max_age``.
+    cgroup path). A sampling pass is made when the newest is older than ``max_age``; who asks for the
+    whole page within ``max_age`` of another gets the same one.
     """
-
-    def page(names: frozenset[str], ids: frozenset[str], compress: bool) -> bytes:
-        sampler.sample_if_older(max_age)
-        body = exposition.render(names=names, ids=ids)
-        if node is not None and not ids:
-            body += node.render(names)
-        if self_metrics is not None and not names and not ids:
-            body += self_metrics.text()
-        if compress and len(body) >= _COMPRESS_FROM:
-            compressed: bytes = igzip.compress(body, 1)
-            return compressed
-        return body
+    page = Page(exposition, sampler, self_metrics, max_age, node)
+    shared = SharedPage(page, max_age)
 
     async def metrics(request: web.Request) -> web.Response:
         names = frozenset(request.query.getall("name", []) + request.query.getall("name[]", []))
         ids = frozenset(request.query.getall("id", []) + request.query.getall("id[]", []))
         compress = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        body = await asyncio.to_thread(page, names, ids, compress)
+        if names or ids:
+            body = await asyncio.to_thread(page.gzip if compress else page.plain, names, ids)
+        else:
+            body = await shared.get(compress)
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
-        if compress and body[:2] == b"\x1f\x8b":
+        if compress:
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
 

@@ -15,6 +15,7 @@ from collector.host.group import Column, Labels, Readings, Series
 from exporters.prometheus.lines import Lines
 from exporters.prometheus.node_families import node_family
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
+from exporters.prometheus.plan import Sink
 from exporters.prometheus.self_metrics import Source
 
 __all__ = ["NodePage", "host_metrics"]
@@ -36,17 +37,23 @@ class NodePage:
 
     def render(self, names: Collection[str] = ()) -> bytes:
         """All host series now, of the named families only where ``names`` has any."""
-        return b"".join(self.chunks(names))
+        parts: list[bytes] = []
+        self.write(parts.append, names)
+        return b"".join(parts)
 
-    def chunks(self, names: Collection[str] = ()) -> list[bytes]:
-        """The same, a group of host counters in each."""
+    def write(self, sink: Sink, names: Collection[str] = ()) -> None:
+        """Give them to ``sink``, a group of host counters at a time."""
         with self._lock:
             collected = self._groups.read()
-            parts = [self._write(group.readings, names) for group in collected]
+            groups = [group.readings for group in collected]
             if collected:
-                parts.append(self._write(self._about(collected), names))
-            self.series = sum(count for _, count in parts)
-            return [text.encode("utf-8", "replace") for text, _ in parts]
+                groups.append(self._about(collected))
+            series = 0
+            for readings in groups:
+                text, count = self._text(readings, names)
+                series += count
+                sink(text.encode("utf-8", "replace"))
+            self.series = series
 
     def _about(self, collected: list[Collected]) -> Readings:
         return {
@@ -55,7 +62,7 @@ class NodePage:
             "node_exporter_build_info": [(self._build, 1)],
         }
 
-    def _write(self, readings: Mapping[str, Series | Column], names: Collection[str]) -> tuple[str, int]:
+    def _text(self, readings: Mapping[str, Series | Column], names: Collection[str]) -> tuple[str, int]:
         """A group's part of the page, and how many series it has."""
         parts: list[str] = []
         count = 0

@@ -18,6 +18,7 @@ from collector.discovery.engine_api import EngineDiscovery
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge, OwnWriter
+from exporters.prometheus.plan import Sink
 
 __all__ = ["SelfMetrics", "Source", "cgroup_metrics", "discovery_metrics", "sampling_metrics"]
 
@@ -46,13 +47,15 @@ class SelfMetrics:
 
     def text(self) -> bytes:
         """All of them in text format 0.0.4."""
-        return b"".join(self.chunks())
+        parts: list[bytes] = []
+        self.write(parts.append)
+        return b"".join(parts)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The same, a part's families at a time."""
-        yield generate_latest(self._process)
+    def write(self, sink: Sink) -> None:
+        """Give them to ``sink``, a part's families at a time."""
+        sink(generate_latest(self._process))
         for name, source in tuple(self._sources):
-            yield self._part(name, source)
+            sink(self._part(name, source))
 
     def _part(self, name: str, source: Source) -> bytes:
         """One part's families; its failure is counted and costs the page nothing else."""

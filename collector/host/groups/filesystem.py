@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import weakref
 from typing import NamedTuple
 
 from collector.cgroup.layout import unescape
@@ -49,13 +51,10 @@ def parse_mounts(data: bytes) -> list[Mount]:
 def filesystem(files: Files, probe: Probe | None = None) -> Reader:
     """Node Exporter's ``filesystem``; one that hangs has ``node_filesystem_device_error`` 1 and no sizes."""
     asked = probe or Probe()
+    table = _Table(files)
 
     def read() -> Readings:
-        try:
-            data = files.read(f"{files.proc}/1/mounts")
-        except OSError:  # hidepid
-            data = files.read(f"{files.proc}/self/mounts")
-        mounts = parse_mounts(data)
+        mounts = table.mounts()
         answers = asked.ask([files.root + mount.point for mount in mounts])
         readings: Readings = {f"node_filesystem_{name}": [] for name in (*_SIZES, "readonly", "device_error")}
         for mount in mounts:
@@ -63,6 +62,46 @@ def filesystem(files: Files, probe: Probe | None = None) -> Reader:
         return readings
 
     return read
+
+
+class _Table:
+    """The table of mounts, read anew when the kernel says that it changed: containers make it long."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._poll: select.poll | None = None
+        self._known: list[Mount] | None = None
+
+    def mounts(self) -> list[Mount]:
+        """What is mounted now. Raises OSError."""
+        if self._files.proc != "/proc":  # a copy of another host's, which tells of no change
+            return parse_mounts(self._read())
+        if self._poll is None:
+            self._watch()
+        if self._poll is None:
+            return parse_mounts(self._read())
+        # Asking is taking note: what changes from here on is told the next time.
+        if self._poll.poll(0) or self._known is None:
+            self._known = None
+            self._known = parse_mounts(self._read())
+        return self._known
+
+    def _read(self) -> bytes:
+        try:
+            return self._files.read(f"{self._files.proc}/1/mounts")
+        except OSError:  # hidepid
+            return self._files.read(f"{self._files.proc}/self/mounts")
+
+    def _watch(self) -> None:
+        for process in ("1", "self"):
+            try:
+                fd = os.open(f"/proc/{process}/mounts", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue  # without a descriptor to spare it is read each time
+            weakref.finalize(self, os.close, fd)
+            self._poll = select.poll()
+            self._poll.register(fd, select.POLLPRI)
+            return
 
 
 def _add(readings: Readings, mount: Mount, answer: Answer) -> None:

@@ -217,6 +217,24 @@ def test_a_mounted_file_system_has_the_numbers_of_statvfs_and_its_mode(tmp_path:
     }
 
 
+def test_a_mount_that_comes_and_goes_is_seen(tmp_path: Path) -> None:
+    files = Files(Roots())
+    read = filesystem(files)
+
+    def mounted() -> bool:
+        files.begin()
+        return any(labels[1] == str(tmp_path) for labels, _ in read()["node_filesystem_readonly"])
+
+    assert not mounted()
+    subprocess.run(["mount", "-t", "tmpfs", "x", str(tmp_path)], check=True)
+    try:
+        assert mounted()
+        assert mounted()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert not mounted()
+
+
 def test_a_file_system_that_cannot_be_asked_has_an_error_and_no_sizes(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/mounts").write_text("server:/x /gone nfs rw 0 0\n")

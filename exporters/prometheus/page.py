@@ -1,0 +1,125 @@
+"""The whole page of ``/metrics``, put together from containers, host and our own metrics while it is compressed.
+
+A page of many containers is megabytes; only its compressed form is ever held as a whole, and for a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from isal import isal_zlib
+
+from collector.sampler import Sampler
+from exporters.prometheus.exposition import Exposition
+from exporters.prometheus.node_page import NodePage
+from exporters.prometheus.plan import Sink
+from exporters.prometheus.self_metrics import SelfMetrics
+
+__all__ = ["Page", "SharedPage"]
+
+#: Bytes that are compressed at a time.
+_PIECE = 1 << 16
+#: zlib's name for a window of 32 KiB in a gzip container.
+_GZIP = 31
+
+
+class Page:
+    """Makes pages. Its methods take long and are to be called in a thread."""
+
+    def __init__(
+        self,
+        exposition: Exposition,
+        sampler: Sampler,
+        self_metrics: SelfMetrics | None = None,
+        max_age: float = 1.0,
+        node: NodePage | None = None,
+    ) -> None:
+        """A sampling pass is made for a page when the newest is older than ``max_age`` seconds."""
+        self._exposition = exposition
+        self._sampler = sampler
+        self._own = self_metrics
+        self._max_age = max_age
+        self._node = node
+
+    def write(self, sink: Sink, names: Collection[str] = (), ids: Collection[str] = ()) -> None:
+        """Give a page to ``sink`` piece by piece; with names or ids, without our own metrics."""
+        self._sampler.sample_if_older(self._max_age)
+        self._exposition.write(sink, names=names, ids=ids)
+        if self._node is not None and not ids:
+            self._node.write(sink, names)
+        if self._own is not None and not names and not ids:
+            self._own.write(sink)
+
+    def plain(self, names: Collection[str] = (), ids: Collection[str] = ()) -> bytes:
+        """A page."""
+        parts: list[bytes] = []
+        self.write(parts.append, names, ids)
+        return b"".join(parts)
+
+    def gzip(self, names: Collection[str] = (), ids: Collection[str] = ()) -> bytes:
+        """A page, compressed."""
+        packer = _Packer()
+        self.write(packer.add, names, ids)
+        return packer.finish()
+
+
+class SharedPage:
+    """The whole page for those who ask at the same time: one is made for all of a second."""
+
+    def __init__(self, page: Page, max_age: float = 1.0) -> None:
+        """``max_age`` is how many seconds ago a page may have been begun to be had by another."""
+        self._page = page
+        self._max_age = max_age
+        self._made: dict[bool, tuple[float, asyncio.Task[bytes]]] = {}
+
+    async def get(self, compress: bool) -> bytes:
+        """The page, as gzip or plain. Raises what making it raises."""
+        loop = asyncio.get_running_loop()
+        begun, task = self._made.get(compress, (0.0, None))
+        if task is None or (task.done() and loop.time() - begun >= self._max_age):
+            make = self._page.gzip if compress else self._page.plain
+            task = loop.create_task(asyncio.to_thread(make))
+            self._made[compress] = loop.time(), task
+            task.add_done_callback(lambda done: self._keep(compress, done))
+        return await asyncio.shield(task)  # one who goes away does not take it from the others
+
+    def _keep(self, compress: bool, task: asyncio.Task[bytes]) -> None:
+        """Let go of a page that is old enough, at once of one that could not be made."""
+        begun, current = self._made.get(compress, (0.0, None))
+        if current is task:
+            failed = task.cancelled() or task.exception() is not None
+            loop = asyncio.get_running_loop()
+            wait = 0 if failed else max(begun + self._max_age - loop.time(), 0)
+            loop.call_later(wait, self._forget, compress, task)
+
+    def _forget(self, compress: bool, task: asyncio.Task[bytes]) -> None:
+        if self._made.get(compress, (0.0, None))[1] is task:
+            del self._made[compress]
+
+
+class _Packer:
+    """A gzip stream that is fed in pieces of a useful size."""
+
+    def __init__(self) -> None:
+        self._compressor: Any = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._packed: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size >= _PIECE:
+            self._pack()
+
+    def finish(self) -> bytes:
+        self._pack()
+        self._packed.append(self._compressor.flush())
+        return b"".join(self._packed)
+
+    def _pack(self) -> None:
+        self._packed.append(self._compressor.compress(b"".join(self._waiting)))
+        self._waiting.clear()
+        self._size = 0
