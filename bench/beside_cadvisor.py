@@ -43,10 +43,12 @@ GROUPS = (
     "advtcp cpu cpuLoad cpu_topology cpuset disk diskIO hugetlb memory memory_numa network oom_event percpu pressure "
     "process referenced_memory sched tcp udp"
 )
-_EACH_SECOND = "tcp udp netstat sockstat process cpuLoad hugetlb advtcp sched memory_numa cpuset"
+_EACH_SECOND = (
+    "tcp udp netstat sockstat process cpuLoad hugetlb advtcp sched memory_numa cpuset referenced_memory"
+)
 OURS = (
     "collector.host_groups=",
-    "collector.groups=+percpu,+sched,+advtcp,+memory_numa,+cpuset,+cpu_topology",
+    "collector.groups=+percpu,+sched,+advtcp,+memory_numa,+cpuset,+cpu_topology,+referenced_memory",
     f"collector.group_intervals={_EACH_SECOND.replace(' ', '=1s,')}=1s,disk=5s",
     "prometheus.container_labels=all",
 )
@@ -59,11 +61,6 @@ _WHOLE_DEVICES = (
 ON_PURPOSE: Sequence[tuple[str, str, str]] = (
     (
         "missing",
-        "container_referenced_bytes",
-        "costs writing clear_refs of every process and walking its pages",
-    ),
-    (
-        "missing",
         "container_memory_(events_(high|max)|pgscan|pgsteal)_total",
         "v1 does not count it, 0 is no count",
     ),
@@ -73,7 +70,6 @@ ON_PURPOSE: Sequence[tuple[str, str, str]] = (
         "reads and writes, as on v2; others are parts and sums of them",
     ),
     ("series", _WHOLE_DEVICES, "counted of whole devices, whoever used them: on the host's series alone"),
-    ("series", "container_fs_(reads|writes)_total", "the same, of a container without I/O"),
     (
         "series",
         "container_network_advance_tcp_stats_total",
@@ -111,6 +107,22 @@ ON_PURPOSE: Sequence[tuple[str, str, str]] = (
     ),
 )
 
+#: The same for some of the containers only: kind, families, containers, why.
+ON_PURPOSE_OF: Sequence[tuple[str, str, str, str]] = (
+    (
+        "series",
+        "container_fs_(reads|writes)_total",
+        "(?!writer).*",
+        "of whole devices where the container has no I/O",
+    ),
+    (
+        "series",
+        "container_network_.*",
+        "alone|host|joined",
+        "a namespace is told once, of its owner; the host's and one with a loopback interface alone of none",
+    ),
+)
+
 _BASE = ("id", "image", "name")
 #: The part of a value by which it may lie outside, and as much again in the series' unit, by the name's end.
 _TOLERANCES: Sequence[tuple[str, float, float]] = (
@@ -119,6 +131,7 @@ _TOLERANCES: Sequence[tuple[str, float, float]] = (
     (r"container_(file_descriptors|sockets|processes|tasks_state|threads)", 0.0, 16.0),
     (r"container_cpu_load_.*", 0.0, 2000.0),
     (r"container_memory_numa_pages", 0.1, 128.0),
+    (r"container_referenced_bytes", 0.1, 2.0**21),
     (r"container_memory_(rss|kernel_usage|swap|cache|mapped_file)", 0.02, 512 * 1024),
     (r".*_seconds_total", 0.02, 0.05),
     (r".*_bytes(_total)?", 0.02, 512 * 1024),
@@ -166,11 +179,16 @@ class Difference:
     kind: str  #: ``missing``, ``type``, ``labels``, ``series``, ``value``
     family: str
     detail: str
+    containers: frozenset[str] = frozenset()
 
     def reason(self) -> str:
         """Why it is meant to differ, or "" where it is not."""
         for kind, families, why in ON_PURPOSE:
             if kind == self.kind and re.fullmatch(families, self.family):
+                return why
+        for kind, families, containers, why in ON_PURPOSE_OF:
+            all_of_them = all(re.fullmatch(containers, container) for container in self.containers)
+            if kind == self.kind and re.fullmatch(families, self.family) and all_of_them:
                 return why
         return ""
 
@@ -187,8 +205,9 @@ def differences(theirs: Page, ours: Sequence[Page]) -> Iterator[Difference]:
                 family = f"{name} of /" if whose == "/" and found[0] != "missing" else name
                 details[found[0], family].append(f"{whose.removeprefix('peer-')} {_shown(own)} {found[1]}")
     for (kind, family), each in details.items():
-        more = f"; {len(each) - 1} more, of {', '.join(sorted({text.split(' ')[0] for text in each}))}"
-        yield Difference(kind, family, each[0] + (more if each[1:] else ""))
+        whom = frozenset(text.split(" ")[0] for text in each)
+        more = f"; {len(each) - 1} more, of {', '.join(sorted(whom))}" if each[1:] else ""
+        yield Difference(kind, family, each[0] + more, whom)
     for whose, labels in theirs.labels.items():
         if whose in latest.labels and labels != latest.labels[whose]:
             changed = set(labels.items()) ^ set(latest.labels[whose].items())
