@@ -60,6 +60,11 @@ class BareTargets:
         targets = tuple(self._targets.items())[self._turn :: self._every]
         return [(path, target.read(now_ns, host_cpu_seconds)) for path, target in targets]
 
+    def all(self) -> dict[str, Target]:
+        """The cgroups as they are opened, by path."""
+        with self._lock:
+            return dict(self._targets)
+
     def close(self) -> None:
         """Give all descriptors back."""
         with self._lock:

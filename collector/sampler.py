@@ -24,11 +24,12 @@ from collector.history import History, Point
 from collector.host.cpu import HostCpu, parse_stat
 from collector.host.disks import block_io, parse_diskstats
 from collector.host.machine import Machine, read_machine
+from collector.host.memory import memory_in_use
 from collector.netlink import Counters, LinkCounters
 from collector.netns import parse_net_dev
 from collector.oom_kills import OomKills
 from collector.roots import Roots
-from collector.sample import Memory, Sample
+from collector.sample import Cpu, Memory, Sample
 from collector.stats import Stats, stats_of
 from collector.target import Target, has_own_network, is_members
 
@@ -159,6 +160,10 @@ class Sampler:
     def targets(self) -> dict[str, Target]:
         """The running containers as they are opened, by id: what slower readers go through."""
         return dict(self._targets)
+
+    def cgroup_targets(self) -> dict[str, Target]:
+        """The same of bare cgroups, by path; they have no network namespace."""
+        return self._bare.all()
 
     def rings(self) -> list[tuple[str, Container | None, History, int]]:
         """The host's ring and every container's, of ended ones too: id, container, ring, memory limit (0: none)."""
@@ -370,6 +375,7 @@ class _HostTarget:
         self._cgroup = CgroupReader(layout, layout.everywhere("/"))
         self._stat = os.open(roots.proc / "stat", os.O_RDONLY | os.O_CLOEXEC)
         self._disks = os.open(roots.proc / "diskstats", os.O_RDONLY | os.O_CLOEXEC)
+        self._meminfo = os.open(roots.proc / "meminfo", os.O_RDONLY | os.O_CLOEXEC)
         self._net = roots.proc / "1/net/dev"
         if not os.access(self._net, os.R_OK):
             self._net = roots.proc / "net/dev"
@@ -387,11 +393,13 @@ class _HostTarget:
         cpu = self.cpu()
         sample = self._cgroup.read(now_ns, self.latest)
         disks = parse_diskstats(_whole(self._disks))
-        memory = sample.memory and replace(sample.memory, limit_bytes=self._memory_bytes)
+        memory = self._memory(sample.memory)
         self.previous, self.latest = (
             self.latest,
             replace(
                 sample,
+                cpu=sample.cpu
+                or Cpu(cpu.user_seconds + cpu.system_seconds, cpu.user_seconds, cpu.system_seconds),
                 memory=memory,
                 interfaces=parse_net_dev(self._net.read_bytes()),
                 # Not the root cgroup's own: v1 has none, and v2's is the same without merges and times.
@@ -403,10 +411,17 @@ class _HostTarget:
         self.history.append(self.latest)
         return cpu
 
+    def _memory(self, counted: Memory | None) -> Memory:
+        """With what v2's root cgroup leaves to ``/proc/meminfo``: swap, before Linux 5.8 all of it."""
+        if counted is None or counted.swap_bytes is None:
+            told = memory_in_use(_whole(self._meminfo))
+            counted = told if counted is None else replace(counted, swap_bytes=told.swap_bytes)
+        return replace(counted, limit_bytes=self._memory_bytes)
+
     def close(self) -> None:
         """Give the descriptors back."""
         self._cgroup.close()
-        for fd in (self._stat, self._disks):
+        for fd in (self._stat, self._disks, self._meminfo):
             os.close(fd)
 
 

@@ -89,6 +89,13 @@ class CollectorConfig:
         default_factory=dict,
         metadata=_doc("time between readings of a slow group, by its name, like `tcp = 10s`"),
     )
+    cgroup_groups: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "slow groups read of services, slices and other bare cgroups, too, like `process`; on `/metrics` with "
+            "`prometheus.all_cgroups`"
+        ),
+    )
     host_groups: tuple[str, ...] = field(
         default=("all",),
         metadata=_doc(

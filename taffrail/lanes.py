@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from collector.disk.group import DiskGroup
 from collector.lanes.board import Board
-from collector.lanes.groups import choose, make
+from collector.lanes.groups import choose, choose_for_cgroups, make
 from collector.lanes.lane import Lane
 from collector.roots import Roots
 from collector.sampler import Sampler
@@ -23,7 +23,9 @@ def intervals(given: Mapping[str, str]) -> dict[str, float]:
 
 
 def make_lanes(config: CollectorConfig, roots: Roots, sampler: Sampler, board: Board) -> list[Lane]:
-    """The lane of sockets, processes and rare controllers, and the disk walker's; none where every group is off.
+    """The lane of sockets, processes and rare controllers, the disk walker's, and one for services and slices.
+
+    None is made that has nothing to read.
 
     Raises ValueError where the configuration names what is not there.
     """
@@ -35,4 +37,7 @@ def make_lanes(config: CollectorConfig, roots: Roots, sampler: Sampler, board: B
         if isinstance(group, DiskGroup):
             walker = group.walker
             lanes.append(Lane("disk", sampler.targets, board, [group], budget=walker.share, stop=walker.stop))
+    if config.cgroup_groups:
+        further = make(roots, choose_for_cgroups(config.cgroup_groups), intervals(config.group_intervals))
+        lanes.append(Lane("cgroups", sampler.cgroup_targets, board, further))
     return lanes

@@ -20,7 +20,7 @@ from collector.lanes.sockets import TcpGroup, UdpGroup
 from collector.lanes.tasks import TaskGroup
 from collector.roots import Roots
 
-__all__ = ["CHOICES", "SAMPLED", "Choice", "choose", "make"]
+__all__ = ["CHOICES", "SAMPLED", "Choice", "choose", "choose_for_cgroups", "make"]
 
 #: Groups of the sampling pass and of the host that can be switched, and whether they are on: no interval of their own.
 SAMPLED: Mapping[str, bool] = {"percpu": False, "cpu_topology": False}
@@ -36,6 +36,7 @@ class Choice:
     on: bool  #: unless configured otherwise
     seconds: float  #: between readings, unless configured otherwise
     make: Callable[[Roots, float], Group]
+    cgroups: bool = False  #: whether it says something of a service or a slice, too
 
 
 CHOICES: Mapping[str, Choice] = {
@@ -45,16 +46,16 @@ CHOICES: Mapping[str, Choice] = {
     "netstat": Choice(True, 30.0, lambda _, seconds: NetstatGroup(seconds)),
     "sockstat": Choice(True, 30.0, lambda _, seconds: SockstatGroup(seconds)),
     "conntrack": Choice(True, 30.0, ConntrackGroup),
-    "process": Choice(True, 30.0, ProcessGroup),
-    "cpuLoad": Choice(True, 10.0, TaskGroup),
+    "process": Choice(True, 30.0, ProcessGroup, cgroups=True),
+    "cpuLoad": Choice(True, 10.0, TaskGroup, cgroups=True),
     "disk": Choice(True, 300.0, DiskGroup),
-    "hugetlb": Choice(True, 60.0, HugetlbGroup),
+    "hugetlb": Choice(True, 60.0, HugetlbGroup, cgroups=True),
     "advtcp": Choice(False, 30.0, lambda _, seconds: AdvancedTcpGroup(seconds)),
-    "commands": Choice(False, 30.0, CommandGroup),
-    "sched": Choice(False, 30.0, SchedGroup),
-    "memory_numa": Choice(False, 60.0, lambda _, seconds: NumaGroup(seconds)),
-    "referenced_memory": Choice(False, 60.0, ReferencedGroup),
-    "cpuset": Choice(False, 60.0, lambda _, seconds: CpusetGroup(seconds)),
+    "commands": Choice(False, 30.0, CommandGroup, cgroups=True),
+    "sched": Choice(False, 30.0, SchedGroup, cgroups=True),
+    "memory_numa": Choice(False, 60.0, lambda _, seconds: NumaGroup(seconds), cgroups=True),
+    "referenced_memory": Choice(False, 60.0, ReferencedGroup, cgroups=True),
+    "cpuset": Choice(False, 60.0, lambda _, seconds: CpusetGroup(seconds), cgroups=True),
 }
 
 
@@ -76,6 +77,19 @@ def choose(wanted: Iterable[str], known: Mapping[str, bool] | None = None) -> tu
     on |= {word[1:] for word in changes if word[0] == "+"}
     on -= {word[1:] for word in changes if word[0] == "-"}
     return tuple(name for name in defaults if name in on)
+
+
+def choose_for_cgroups(wanted: Iterable[str]) -> tuple[str, ...]:
+    """The groups to read of bare cgroups.
+
+    Raises ValueError naming a group nobody knows, or one that is about what containers alone have.
+    """
+    names = tuple(dict.fromkeys(wanted))
+    able = [name for name, choice in CHOICES.items() if choice.cgroups]
+    for name in names:
+        if name not in able:
+            raise ValueError(f"no group {name!r} of services and slices; known are {', '.join(sorted(able))}")
+    return names
 
 
 def make(roots: Roots, names: Iterable[str], seconds: Mapping[str, float] | None = None) -> list[Group]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from collector.lanes.lane import Lane
+from collector.lanes.lane import GroupState, Lane
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 
@@ -39,15 +39,17 @@ def lane_metrics(lanes: Iterable[Lane]) -> Source:
                 "taffrail_group_cut_series", "Series left out, over a group's limit.", labels=["group"]
             ),
         }
-        for state in (state for lane in known for state in lane.groups):
-            labels = [state.group.name]
-            age.add(labels, state.age())
-            interval.add(labels, state.group.seconds)
+        states: dict[str, list[GroupState]] = {}  # one of containers, and perhaps one of services and slices
+        for lane in known:
+            for state in lane.groups:
+                states.setdefault(state.group.name, []).append(state)
+        for group, members in states.items():
+            labels = [group]
+            age.add(labels, max(state.age() for state in members))
+            interval.add(labels, members[0].group.seconds)
             for name, family in counters.items():
-                if name == "cut":
-                    family.add(labels, getattr(state.group, "cut", 0))
-                else:
-                    family.add(labels, getattr(state, name))
+                objects = [state.group for state in members] if name == "cut" else members
+                family.add(labels, sum(getattr(each, name, 0) for each in objects))
         yield from (age, interval, *counters.values())
 
     return source

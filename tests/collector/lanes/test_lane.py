@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from collector.container import Container
+from collector.discovery.registry import Containers
 from collector.lanes.board import Board, Reading
-from collector.lanes.groups import CHOICES, choose, make
+from collector.lanes.groups import CHOICES, choose, choose_for_cgroups, make
 from collector.lanes.lane import Lane
 from collector.roots import Roots
+from collector.sampler import Sampler
 from exporters.prometheus.families import FAMILIES
 from tests.collector.conftest import eventually
 from tests.collector.lanes.conftest import Running
@@ -222,7 +225,12 @@ async def started(lane: Lane, ready: Callable[[], bool]) -> None:
 
 
 def test_a_real_lane_reads_all_default_groups(run: Callable[..., Running]) -> None:
-    container = run("listener = socket.create_server(('127.0.0.1', 8080))\n")
+    code = """
+listener = socket.create_server(("127.0.0.1", 8080))
+caller = socket.create_connection(("127.0.0.1", 8080))
+caller.send(b"x")
+"""
+    container = run(code)
     board = Board()
     groups = make(Roots(), choose(()))
     lane = Lane("test", container.sampler.targets, board, groups, budget=1.0, tick=0.01)
@@ -235,7 +243,12 @@ def test_a_real_lane_reads_all_default_groups(run: Callable[..., Running]) -> No
 
 def test_every_family_of_a_group_is_in_the_table_and_every_row_is_read(run: Callable[..., Running]) -> None:
     """But for controllers this host is without (test_controllers.py), and the disk (collector/disk)."""
-    container = run("listener = socket.create_server(('127.0.0.1', 8080))\n")
+    code = """
+listener = socket.create_server(("127.0.0.1", 8080))
+caller = socket.create_connection(("127.0.0.1", 8080))
+caller.send(b"x")
+"""
+    container = run(code)
     rows = {family.name: family for family in FAMILIES if family.group == "lane"}
     elsewhere = {"hugetlb", "memory_numa", "cpuset", "disk"}
     seen = set()
@@ -294,3 +307,23 @@ def test_a_group_of_the_sampling_pass_has_no_interval() -> None:
 def test_an_interval_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match=r"interval of group 'tcp': 0\.1 s, expected 1 s or more"):
         make(Roots(), ["tcp"], {"tcp": 0.1})
+
+
+def test_services_have_groups_where_asked_for(
+    make_cgroup: Any, containers: Containers, sampler: Sampler
+) -> None:
+    made = make_cgroup()
+    process = made.python("print('ready', flush=True)\nsys.stdin.readline()\n")
+    assert process.stdout.readline() == b"ready\n"
+    containers.offer(Container(made.path, "", cgroup=made.path))
+    board = Board()
+    Lane("cgroups", sampler.cgroup_targets, board, make(Roots(), choose_for_cgroups(["process"]))).step()
+    assert board.value(made.path, "container_processes") == 1
+    assert board.value(made.path, "container_file_descriptors") == 3
+
+
+def test_groups_about_what_containers_alone_have_are_refused_of_services() -> None:
+    with pytest.raises(
+        ValueError, match="no group 'tcp' of services and slices; known are commands, cpuLoad"
+    ):
+        choose_for_cgroups(["process", "tcp"])
