@@ -10,6 +10,8 @@ import errno
 import os
 from pathlib import Path
 
+from logdrivers.mountinfo import parse_mountinfo
+
 __all__ = [
     "MNT_DETACH",
     "MS_BIND",
@@ -62,13 +64,8 @@ def unmount(target: str | Path, flags: int = MNT_DETACH) -> bool:
 
 
 def mount_points(below: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
-    """Mount points at or below a directory, deepest first (proc(5): mountinfo, octal escapes undone)."""
-    prefix = os.fsencode(below)
-    found = []
-    for line in mountinfo.read_bytes().splitlines():
-        point = line.split(b" ", 5)[4]
-        if b"\\" in point:
-            point = point.decode("latin-1").encode("latin-1").decode("unicode_escape").encode("latin-1")
-        if point == prefix or point.startswith(prefix + b"/"):
-            found.append(Path(os.fsdecode(point)))
+    """Mount points at or below a directory, deepest first."""
+    own = os.fspath(below)
+    points = [mount.point for mount in parse_mountinfo(mountinfo.read_bytes())]
+    found = [Path(point) for point in points if point == own or point.startswith(f"{own}/")]
     return sorted(found, key=lambda path: len(path.parts), reverse=True)

@@ -8,12 +8,12 @@ nothing here assumes ``/docker/<id>``. What the files in a directory say is left
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from collector.roots import Roots
+from logdrivers import mountinfo
 
 __all__ = [
     "UNIFIED",
@@ -23,13 +23,10 @@ __all__ = [
     "container_paths",
     "parse_cgroup",
     "parse_mountinfo",
-    "unescape",
 ]
 
 #: The key of the v2 hierarchy where controllers are keys; ``/proc/PID/cgroup`` names it the same.
 UNIFIED = ""
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mode(enum.StrEnum):
@@ -50,21 +47,19 @@ class Mount:
 
 
 def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
-    """The cgroup hierarchies in a mountinfo file (proc_pid_mountinfo(5)); other lines are passed over."""
-    mounts = []
-    for line in data.decode(errors="surrogateescape").splitlines():
-        before, dash, after = line.partition(" - ")
-        if not dash or not after.startswith("cgroup"):
-            continue
-        kind, _source, options = after.split(" ", 2)
-        fields = before.split(" ")
-        if kind == "cgroup2":
+    """The cgroup hierarchies in a mountinfo file; other mounts are passed over."""
+    hierarchies = []
+    for mount in mountinfo.parse_mountinfo(data):
+        if mount.kind == "cgroup2":
             controllers: tuple[str, ...] = (UNIFIED,)
-        else:
+        elif mount.kind == "cgroup":
             skip = ("rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode")
-            controllers = tuple(o for o in options.split(",") if o not in skip and "release_agent" not in o)
-        mounts.append(Mount(controllers, unescape(fields[4]), unescape(fields[3])))
-    return tuple(mounts)
+            options = mount.options.split(",")
+            controllers = tuple(o for o in options if o not in skip and "release_agent" not in o)
+        else:
+            continue
+        hierarchies.append(Mount(controllers, mount.point, mount.root))
+    return tuple(hierarchies)
 
 
 def parse_cgroup(data: bytes) -> dict[str, str]:
@@ -163,8 +158,3 @@ class Layout:
         if point == "/sys" or point.startswith("/sys/"):
             return self._roots.sys / point[5:]
         return self._roots.root / point.lstrip("/")
-
-
-def unescape(text: str) -> str:
-    """A mountinfo field with its octal escapes (space, tab, newline, backslash) undone."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from collector.container import LogSource
-from collector.disk.places import parse_mountinfo, source_of, upper_directory, volumes
+from collector.disk.places import source_of, upper_directory, volumes
 from collector.disk.walker import Stopped, Usage, Walker
 from collector.lanes.board import Reading
 from collector.roots import Roots
 from collector.target import Target
+from logdrivers.mountinfo import parse_mountinfo
 
 __all__ = ["DiskGroup", "files_bytes"]
 

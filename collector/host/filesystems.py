@@ -9,9 +9,9 @@ import logging
 import os
 from dataclasses import dataclass
 
-from collector.cgroup.layout import unescape
 from collector.host.probe import Probe
 from collector.roots import Roots
+from logdrivers.mountinfo import parse_mountinfo
 
 __all__ = ["FileSystem", "mounted_devices", "read_filesystems"]
 
@@ -36,13 +36,9 @@ class FileSystem:
 def mounted_devices(mountinfo: bytes) -> dict[str, str]:
     """Device to its first mount point, for sources below ``/dev`` and pools of ZFS."""
     mounts: dict[str, str] = {}
-    for line in mountinfo.decode(errors="surrogateescape").splitlines():
-        before, dash, after = line.partition(" - ")
-        if not dash:
-            continue
-        kind, source, _options = after.split(" ", 2)
-        if (source.startswith("/dev/") and kind != "devtmpfs") or kind == "zfs":
-            mounts.setdefault(source, unescape(before.split(" ")[4]))
+    for mount in parse_mountinfo(mountinfo):
+        if (mount.source.startswith("/dev/") and mount.kind != "devtmpfs") or mount.kind == "zfs":
+            mounts.setdefault(mount.source, mount.point)
     return mounts
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from collector.lanes.board import Key, Reading
 from collector.lanes.inside import read_file
+from collector.sockstat import parse_sockstat
 from collector.target import Target
 
 __all__ = ["ADVANCED_TCP", "FIELDS", "AdvancedTcpGroup", "NetstatGroup", "SockstatGroup", "field_of"]
@@ -189,17 +190,17 @@ class AdvancedTcpGroup:
 
 #: What is counted in each namespace; orphans, allocated sockets and memory are the whole host's.
 _SOCKSTAT = {
-    b"sockets:": (b"used",),
-    b"TCP:": (b"inuse", b"tw"),
-    b"UDP:": (b"inuse",),
-    b"UDPLITE:": (b"inuse",),
-    b"RAW:": (b"inuse",),
-    b"FRAG:": (b"inuse", b"memory"),
-    b"TCP6:": (b"inuse",),
-    b"UDP6:": (b"inuse",),
-    b"UDPLITE6:": (b"inuse",),
-    b"RAW6:": (b"inuse",),
-    b"FRAG6:": (b"inuse", b"memory"),
+    "sockets": ("used",),
+    "TCP": ("inuse", "tw"),
+    "UDP": ("inuse",),
+    "UDPLITE": ("inuse",),
+    "RAW": ("inuse",),
+    "FRAG": ("inuse", "memory"),
+    "TCP6": ("inuse",),
+    "UDP6": ("inuse",),
+    "UDPLITE6": ("inuse",),
+    "RAW6": ("inuse",),
+    "FRAG6": ("inuse", "memory"),
 }
 
 
@@ -218,12 +219,9 @@ class SockstatGroup:
         data = read_file(target, "net/sockstat")
         with contextlib.suppress(FileNotFoundError):  # no IPv6
             data += read_file(target, "net/sockstat6")
-        readings = []
-        for line in data.split(b"\n"):
-            words = line.split()
-            wanted = _SOCKSTAT.get(words[0], ()) if words else ()
-            for name, value in zip(words[1::2], words[2::2], strict=True):
-                if name in wanted:
-                    family = f"container_sockstat_{words[0][:-1].decode()}_{name.decode()}"
-                    readings.append(Reading(family, (), int(value)))
-        return readings
+        return [
+            Reading(f"container_sockstat_{protocol}_{name}", (), value)
+            for protocol, fields in parse_sockstat(data).items()
+            for name, value in fields.items()
+            if name in _SOCKSTAT.get(protocol, ())
+        ]

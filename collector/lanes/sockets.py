@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from collector.lanes.board import Reading
 from collector.lanes.inside import Dump, Take, inside, read_file
 from collector.netlink_wire import attribute
+from collector.sockstat import parse_sockstat, tcp_in_use
 from collector.target import Target
 
 __all__ = [
@@ -84,16 +85,10 @@ def parse_in_use(sockstat: bytes, sockstat6: bytes) -> tuple[int, int, int]:
     """From ``/proc/net/sockstat`` and ``sockstat6``: TCP sockets (those in TIME_WAIT too), UDP sockets over
     IPv4, UDP sockets over IPv6, of the namespace. Raises ValueError where the lines are not there.
     """
-    found = {line.partition(b":")[0]: line.split() for line in (sockstat + sockstat6).split(b"\n")}
-    tcp, udp = found.get(b"TCP", []), found.get(b"UDP", [])
-    if len(tcp) < 7 or len(udp) < 3:
+    found = parse_sockstat(sockstat + sockstat6)
+    if "TCP" not in found or "UDP" not in found:
         raise ValueError(f"sockstat {sockstat[:80]!r}: expected lines 'TCP: inuse …' and 'UDP: inuse …'")
-    tcp6, udp6 = found.get(b"TCP6"), found.get(b"UDP6")
-    return (
-        int(tcp[2]) + int(tcp[6]) + (int(tcp6[2]) if tcp6 else 0),
-        int(udp[2]),
-        int(udp6[2]) if udp6 else 0,
-    )
+    return tcp_in_use(found), found["UDP"].get("inuse", 0), found.get("UDP6", {}).get("inuse", 0)
 
 
 def in_use(target: Target) -> tuple[int, int, int]:

@@ -20,9 +20,10 @@ from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.namespaces import in_namespace
 from collector.processes.sock_diag import InetSocket, addresses, inet_sockets
+from collector.sockstat import parse_sockstat, tcp_in_use
 from collector.target import is_members
 
-__all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback", "parse_sockstat"]
+__all__ = ["HOST_NODE", "Space", "Spaces", "is_loopback"]
 
 log = logging.getLogger(__name__)
 
@@ -103,15 +104,18 @@ class Spaces:
         Raises OSError when it is gone, ValueError on what no kernel writes.
         """
         base = self._proc / (str(space.pid) if space.pid else "self") / "net"
-        count = 0
+        data = b""
         for name in ("sockstat", "sockstat6"):
             with suppress(FileNotFoundError):  # no IPv6 here
                 fd = os.open(base / name, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    count += parse_sockstat(os.read(fd, 4096))
+                    data += os.read(fd, 4096)
                 finally:
                     os.close(fd)
-        return count
+        found = parse_sockstat(data)
+        if "TCP" not in found:
+            raise ValueError(f"sockstat {data[:40]!r}: expected a line 'TCP:'")
+        return tcp_in_use(found)
 
     def sockets(self, space: Space) -> list[InetSocket]:
         """The namespace's TCP and UDP sockets. Raises OSError when it is gone."""
@@ -127,16 +131,6 @@ class Spaces:
                 return ()
             self._known[space.inode] = known
         return known[1]
-
-
-def parse_sockstat(data: bytes) -> int:
-    """TCP sockets in ``/proc/net/sockstat`` or ``sockstat6``: those in use and in TIME_WAIT."""
-    for line in data.splitlines():
-        words = line.split()
-        if words and words[0] in (b"TCP:", b"TCP6:"):
-            counts = dict(zip(words[1::2], words[2::2], strict=False))
-            return int(counts.get(b"inuse", 0)) + int(counts.get(b"tw", 0))
-    raise ValueError(f"sockstat {data[:40]!r}: expected a line 'TCP:' or 'TCP6:'")
 
 
 def is_loopback(address: str) -> bool:

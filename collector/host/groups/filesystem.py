@@ -11,9 +11,9 @@ import select
 import weakref
 from typing import NamedTuple
 
-from collector.cgroup.layout import unescape
 from collector.host.group import Files, Labels, Reader, Readings
 from collector.host.probe import Answer, Probe
+from logdrivers.mountinfo import unescape
 
 __all__ = ["Mount", "filesystem", "parse_mounts"]
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 
 from collector.host.group import Absent, Files, Readings, Series, one
+from collector.sockstat import parse_sockstat
 
 __all__ = [
     "arp",
@@ -21,7 +22,6 @@ __all__ = [
     "parse_conntrack",
     "parse_netstat",
     "parse_snmp6",
-    "parse_sockstat",
     "parse_softnet",
     "parse_udp_queues",
     "sockstat",
@@ -81,24 +81,17 @@ def netstat(files: Files) -> Readings:
     return readings
 
 
-def parse_sockstat(data: bytes) -> Readings:
-    """``/proc/net/sockstat`` and ``sockstat6``; the memory of TCP and UDP, which is in pages, in bytes too."""
-    readings: Readings = {}
-    for line in data.decode().splitlines():
-        protocol, _, rest = line.partition(":")
-        words = rest.split()
-        for field, value in zip(words[::2], words[1::2], strict=True):
-            readings[f"node_sockstat_{protocol}_{field}"] = one(int(value))
-            if field == "mem":
-                readings[f"node_sockstat_{protocol}_mem_bytes"] = one(int(value) * _PAGE)
-    return readings
-
-
 def sockstat(files: Files) -> Readings:
-    """Node Exporter's ``sockstat``."""
-    readings = parse_sockstat(files.required(f"{files.net}/sockstat"))
+    """Node Exporter's ``sockstat``; the memory of TCP and UDP, which is in pages, in bytes too."""
+    data = files.required(f"{files.net}/sockstat")
     with contextlib.suppress(FileNotFoundError):  # no IPv6 here
-        readings |= parse_sockstat(files.read(f"{files.net}/sockstat6"))
+        data += files.read(f"{files.net}/sockstat6")
+    readings: Readings = {}
+    for protocol, fields in parse_sockstat(data).items():
+        for field, value in fields.items():
+            readings[f"node_sockstat_{protocol}_{field}"] = one(value)
+            if field == "mem":
+                readings[f"node_sockstat_{protocol}_mem_bytes"] = one(value * _PAGE)
     return readings
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from collector.container import Container, LogSource
 from collector.disk.group import DiskGroup, files_bytes
-from collector.disk.places import parse_mountinfo, source_of, upper_directory, volumes
+from collector.disk.places import source_of, upper_directory, volumes
 from collector.disk.walker import Walker
 from collector.roots import Roots
+from logdrivers.mountinfo import parse_mountinfo
 
 OVERLAY = (
     "1 0 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l/a:/l/b,upperdir={upper},workdir=/w\n"

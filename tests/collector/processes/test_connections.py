@@ -16,7 +16,6 @@ from collector.discovery.registry import Containers
 from collector.processes.connections import Connections
 from collector.processes.graph import ConnectionGraph, Edge
 from collector.processes.members import Members
-from collector.processes.spaces import parse_sockstat
 from collector.roots import Roots
 
 PROC = Path("/proc")
@@ -244,11 +243,3 @@ def test_a_namespace_that_only_listens_is_looked_into_seldom_but_a_connection_is
     graph.look()
     graph.look()
     assert edge_of(graph).server == web.id
-
-
-def test_sockstat() -> None:
-    data = b"sockets: used 369\nTCP: inuse 3 orphan 0 tw 461 alloc 3 mem 0\nUDP: inuse 9 mem 314\n"
-    assert parse_sockstat(data) == 464
-    assert parse_sockstat(b"TCP6: inuse 2\nUDP6: inuse 0\n") == 2
-    with pytest.raises(ValueError, match="sockstat"):
-        parse_sockstat(b"UDP: inuse 1\n")
