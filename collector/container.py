@@ -45,6 +45,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     memory_limit_bytes: int = 0  #: 0 = unlimited
+    cpu_shares: int = 0  #: on v1's scale, as it was asked for; 0 = not known
     log: LogSource = field(default_factory=LogSource)
 
     @property

@@ -21,6 +21,7 @@ from collector.discovery.containerd_metadata import Metadata
 from collector.discovery.inspection import image_id, parse_inspect, parse_time
 from collector.discovery.oci_bundle import (
     annotations_of,
+    cpu_shares,
     memory_limit,
     mounted_from,
     network_mode,
@@ -89,6 +90,7 @@ def containerd_container(root: Path, bundle: Path, metadata: Metadata, known: Co
         created_ns=metadata.created_ns,
         restarts=metadata.restarts,
         memory_limit_bytes=memory_limit(spec),
+        cpu_shares=cpu_shares(spec),
         labels=labels,
     )
     if metadata.log_path:
@@ -125,6 +127,7 @@ def crio_container(root: Path, bundle: Path, known: Container) -> Container:
         created_ns=parse_time(given.get(_CRIO + "Created", "")),
         restarts=_attempt(given.get(_CRIO + "Metadata", "")),
         memory_limit_bytes=memory_limit(spec),
+        cpu_shares=cpu_shares(spec),
         labels=labels,
         log=LogSource("cri", _below(root, path)) if path and not sandbox else known.log,
     )

@@ -160,6 +160,7 @@ def _container(answer: Mapping[str, Any], engine: str, cgroup: str) -> Container
         labels=dict(config.get("Labels") or {}),
         networks=tuple((answer.get("NetworkSettings") or {}).get("Networks") or ()),
         memory_limit_bytes=max(int(host.get("Memory") or 0), 0),
+        cpu_shares=int(host.get("CpuShares") or 1024),
         log=_log_source(answer, host),
     )
 

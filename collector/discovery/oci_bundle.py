@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["annotations_of", "memory_limit", "mounted_from", "network_mode", "read_bundle"]
+__all__ = ["annotations_of", "cpu_shares", "memory_limit", "mounted_from", "network_mode", "read_bundle"]
 
 _LARGEST = 16 << 20
 
@@ -35,6 +35,14 @@ def memory_limit(spec: Mapping[str, Any]) -> int:
     """Bytes; 0 = unlimited."""
     resources = (spec.get("linux") or {}).get("resources") or {}
     return max(int((resources.get("memory") or {}).get("limit") or 0), 0)
+
+
+def cpu_shares(spec: Mapping[str, Any]) -> int:
+    """CPU shares on v1's scale; the kernel's 1024 where the specification asks for none, 0 where it is empty."""
+    if not spec:
+        return 0
+    resources = (spec.get("linux") or {}).get("resources") or {}
+    return max(int((resources.get("cpu") or {}).get("shares") or 1024), 0)
 
 
 def network_mode(spec: Mapping[str, Any]) -> str:

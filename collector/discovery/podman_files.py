@@ -19,7 +19,7 @@ import orjson
 from collector.container import Container, LogSource
 from collector.discovery.bolt import BoltFile
 from collector.discovery.inspection import image_id, parse_time
-from collector.discovery.oci_bundle import memory_limit, network_mode
+from collector.discovery.oci_bundle import cpu_shares, memory_limit, network_mode
 
 __all__ = ["container_of_files", "exit_code_in", "parse_podman_config", "storage_of_bundle"]
 
@@ -90,6 +90,7 @@ def parse_podman_config(config: Mapping[str, Any], state: Mapping[str, Any], kno
         labels=dict(known.labels) | dict(config.get("labels") or {}),
         networks=networks,
         memory_limit_bytes=memory_limit(spec),
+        cpu_shares=cpu_shares(spec),
         log=log,
     )
 

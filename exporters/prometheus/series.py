@@ -14,6 +14,7 @@ from itertools import compress
 from operator import attrgetter
 from typing import Any
 
+from collector.cgroup.v2.cpu import shares_as_asked
 from collector.container import Container
 from collector.lanes.board import Key, Record
 from collector.sample import BlockIO, Cpu, Memory, Sample
@@ -73,6 +74,7 @@ _DEFAULTS = tuple(
 _MEMORY_DEFAULTS = tuple((p, d) for p, d, group in _DEFAULTS if group == "memory")
 _TASK_DEFAULTS = tuple((p, d) for p, d, group in _DEFAULTS if group == "tasks")
 _PIDS = _FIXED.index(_TASKS[0])
+_SHARES = next(position for position, row in enumerate(_FIXED) if FAMILIES[row].source == "cpu.shares")
 
 
 def _stays(family: Family) -> bool:
@@ -123,6 +125,8 @@ class Entry:
         if sample is not None and last_seen is not None:
             raw += _fixed_values(sample, memory_bytes)
             _put_defaults(raw, sample)
+            if container.cpu_shares and sample.cpu and sample.cpu.shares:
+                raw[_SHARES] = shares_as_asked(sample.cpu.shares, container.cpu_shares)
             per_cpu = sample.cpu.per_cpu_seconds if sample.cpu else ()
             if per_cpu:
                 raw[_FIXED.index(_USAGE_ROW)] = None  # never both, or sums would be double

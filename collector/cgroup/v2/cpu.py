@@ -5,13 +5,15 @@ Source of the formats: the kernel's Documentation/admin-guide/cgroup-v2.rst, "CP
 
 from __future__ import annotations
 
+import math
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from collector.cgroup.files import CHUNK, FlatKeys, number, open_file, read_once
 from collector.sample import Cpu
 
-__all__ = ["CpuReader", "parse_max", "parse_stat", "shares_of_weight"]
+__all__ = ["CpuReader", "parse_max", "parse_stat", "shares_as_asked", "shares_of_weight"]
 
 _STAT = FlatKeys(
     b"usage_usec",
@@ -41,6 +43,20 @@ def parse_max(data: bytes) -> tuple[int | None, int]:
 def shares_of_weight(weight: int) -> int:
     """v1 shares for a v2 weight, by the linear conversion cAdvisor reports."""
     return 2 + (weight - 1) * 262142 // 9999
+
+
+@lru_cache(maxsize=1024)
+def shares_as_asked(shown: int, asked: int) -> int:
+    """``asked`` where a container's weight is what runtimes make of it, so that it is told as it was asked for.
+
+    ``shown`` is ``shares_of_weight``'s. Runtimes convert linearly, or since runc 1.3.2 and crun 1.23 on a curve
+    that makes the default of 1024 the default weight of 100; the way back is not one number.
+    """
+    linear = 1 + (asked - 2) * 9999 // 262142
+    bits = math.log2(max(asked, 2))
+    curve = 10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34)
+    weights = (linear, math.ceil(curve), round(curve))
+    return asked if shown in map(shares_of_weight, weights) else shown
 
 
 def _seconds(microseconds: int | None) -> float | None:

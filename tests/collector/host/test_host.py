@@ -12,7 +12,7 @@ from collector.host.cpu import HostCpu, Topology, parse_boot, parse_cpuinfo, par
 from collector.host.disks import names, parse_diskstats
 from collector.host.filesystems import mounted_devices, read_filesystems
 from collector.host.machine import read_machine
-from collector.host.memory import HostMemory, parse_meminfo
+from collector.host.memory import HostMemory, memory_in_use, parse_meminfo
 from collector.host.probe import Probe
 from collector.roots import Roots
 
@@ -42,6 +42,23 @@ def test_memory_in_bytes() -> None:
     )
     with pytest.raises(ValueError, match="expected a line MemTotal"):
         parse_meminfo(b"")
+
+
+def test_memory_in_use_where_no_cgroup_counts_it() -> None:
+    data = (
+        b"MemTotal: 100 kB\nBuffers: 3 kB\nCached: 20 kB\nActive(file): 9 kB\nInactive(file): 8 kB\n"
+        b"SwapTotal: 7 kB\nSwapFree: 2 kB\nAnonPages: 30 kB\nMapped: 4 kB\n"
+    )
+    memory = memory_in_use(data)
+    assert (memory.usage_bytes, memory.working_set_bytes) == (53 << 10, 45 << 10)
+    assert (memory.rss_bytes, memory.cache_bytes, memory.mapped_file_bytes) == (30 << 10, 23 << 10, 4 << 10)
+    assert (memory.swap_bytes, memory.active_file_bytes, memory.inactive_file_bytes) == (
+        5 << 10,
+        9 << 10,
+        8 << 10,
+    )
+    with pytest.raises(ValueError, match="expected a line MemTotal"):
+        memory_in_use(b"")
 
 
 def test_disks_that_did_nothing_are_left_out_but_have_names() -> None:

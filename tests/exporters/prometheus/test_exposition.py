@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,28 +99,6 @@ def host() -> Any:
 
 def cgroup_of(name: str) -> str:
     return f"/system.slice/docker-{ID}.scope" if name == "v2" else f"/docker/{ID}"
-
-
-@pytest.mark.parametrize("name", ["v1", "hybrid", "v2"])
-def test_the_whole_page(host: Callable[..., Recorded], golden: Any, name: str) -> None:
-    recorded = host(name)
-    recorded.containers.update(replace(WEB, cgroup=cgroup_of(name)))
-    recorded.containers.update(EXITED)
-    recorded.text()
-    golden(f"exposition/{name}.prom", recorded.text().encode())
-
-
-@pytest.mark.parametrize("name", ["v1", "hybrid", "v2"])
-def test_promtool_finds_the_page_sound(host: Callable[..., Recorded], name: str) -> None:
-    recorded = host(name)
-    recorded.containers.update(replace(WEB, cgroup=cgroup_of(name)))
-    run = subprocess.run(
-        ["promtool", "check", "metrics"], input=recorded.text(), capture_output=True, text=True, check=False
-    )
-    complaints = [line for line in run.stderr.splitlines() if line]
-    # What is left are cAdvisor's own names, which are kept on purpose.
-    known = ("cadvisor_version_info ", "container_fs_inodes_total ", "container_memory_failcnt ")
-    assert [line for line in complaints if not line.startswith(known)] == []
 
 
 def test_every_row_of_the_table_appears_on_some_host(host: Callable[..., Recorded]) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from collector.cgroup.v2.cpu import parse_max, parse_stat, shares_of_weight
+from collector.cgroup.v2.cpu import parse_max, parse_stat, shares_as_asked, shares_of_weight
 
 
 def test_all_keys_and_without_the_controller() -> None:
@@ -22,3 +22,19 @@ def test_quota_and_period() -> None:
 @pytest.mark.parametrize(("weight", "shares"), [(1, 2), (10000, 262144), (39, 998)])
 def test_weight_to_shares(weight: int, shares: int) -> None:
     assert shares_of_weight(weight) == shares
+
+
+@pytest.mark.parametrize(
+    ("weight", "asked", "told"),
+    [
+        (39, 1024, 1024),  # runtimes that convert linearly
+        (100, 1024, 1024),  # newer ones
+        (20, 512, 512),
+        (59, 512, 512),
+        (1, 2, 2),
+        (10000, 262144, 262144),
+        (300, 512, 7840),  # changed by somebody else: what its weight says
+    ],
+)
+def test_shares_are_told_as_they_were_asked_for(weight: int, asked: int, told: int) -> None:
+    assert shares_as_asked(shares_of_weight(weight), asked) == told
