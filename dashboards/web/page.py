@@ -9,7 +9,9 @@ from aiohttp import web
 __all__ = ["add_page"]
 
 _STATIC = Path(__file__).with_name("static")
-_FILES = {"/": "index.html", "/app.js": "app.js", "/history.js": "history.js", "/style.css": "style.css"}
+_FILES = {"/": "index.html"} | {
+    f"/{name}": name for name in ("app.js", "history.js", "inside.js", "style.css")
+}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",

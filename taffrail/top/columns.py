@@ -182,9 +182,11 @@ LISTS: Mapping[Kind, tuple[Column, ...]] = {
     ),
 }
 
-#: Those of the containers of several hosts.
+#: Those of the containers of several hosts: whether one is down has to be seen on a narrow terminal, too.
 FLEET_COLUMNS = (
     _text("NAME", "N", "name", 18, wide=True),
+    _CPU,
+    _text("STATE", "S", "state", 7),
     _text("HOST", "H", "host", 10),
-    *LISTS["containers"][1:],
+    *(column for column in LISTS["containers"][2:] if column.title != "STATE"),
 )

@@ -85,6 +85,7 @@ async function showHistory() {
   const mine = new AbortController();
   asking = mine;
   const range = historyRange();
+  document.dispatchEvent(new Event("history-asked"));
   const query = new URLSearchParams({ container: shownId, from: String(-range) });
   try {
     const answer = await fetch(`api/v1/history?${query}`, { signal: mine.signal });
