@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -226,6 +227,9 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("sampling made cgroups needs root")
+    # Seventeen files a container, and the sockets that the slow groups are to find; root may have more.
+    most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 40 * options.containers)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     plain, _, _ = measure_ours(options.containers, network=False)
     whole, series, count = measure_ours(options.containers, network=True)
     groups, slow_series, slow_count = measure_groups(options.containers)

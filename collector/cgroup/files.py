@@ -7,18 +7,53 @@ ENODEV, which is how a sampler learns of the death. Meaning is left to the contr
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FlatKeys", "Plan", "number", "number_or_max", "open_file", "read_all", "read_once", "read_whole"]
+__all__ = [
+    "FlatKeys",
+    "Plan",
+    "all_or_none",
+    "number",
+    "number_or_max",
+    "open_file",
+    "read_all",
+    "read_once",
+    "read_whole",
+]
 
 #: One read takes at most this much; every file but a long device list fits.
 CHUNK = 8192
 
+
+class _Opened(threading.local):
+    """Files opened under ``all_or_none``; None elsewhere."""
+
+    files: list[int] | None = None
+
+
+_opened = _Opened()
+
 #: How to find the keys, what they must be, how to find the values, and which wanted keys are absent.
 Plan = tuple["itemgetter[Any]", tuple[bytes, ...], "itemgetter[Any]", tuple[int, ...]]
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """What ``open_file`` opens inside, in this thread, is closed again if opening fails."""
+    opened = _opened.files = []
+    try:
+        yield
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    finally:
+        _opened.files = None
 
 
 def open_file(directory: Path | None, name: str) -> int:
@@ -26,6 +61,13 @@ def open_file(directory: Path | None, name: str) -> int:
 
     Other failures (EMFILE, EACCES) raise OSError: absent and failed are two results.
     """
+    fd = _open(directory, name)
+    if fd >= 0 and _opened.files is not None:
+        _opened.files.append(fd)
+    return fd
+
+
+def _open(directory: Path | None, name: str) -> int:
     if directory is None:
         return -1
     try:
@@ -46,7 +88,7 @@ def read_all(fd: int) -> bytes:
 
 def read_once(directory: Path | None, name: str) -> bytes | None:
     """Open, read and close: for limits, which change seldom. None where the file does not exist."""
-    fd = open_file(directory, name)
+    fd = _open(directory, name)
     if fd < 0:
         return None
     try:

@@ -1,7 +1,8 @@
 """All cgroup counters of one container: opens the right reader per controller and reads them together.
 
 A controller that fails is named in the sample's errors and costs the others nothing; a cgroup that was
-removed answers ENODEV, and what was read before stays as the last value.
+removed answers ENODEV, and what was read before stays as the last value. Files stay open; where there are
+too many containers for that, those of the last are opened at every read.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from collector.cgroup.descriptors import Descriptors
+from collector.cgroup.files import all_or_none
 from collector.cgroup.layout import UNIFIED, Layout
 from collector.cgroup.pids import PidsReader
 from collector.cgroup.v1.blkio import BlkioReader
@@ -34,6 +38,10 @@ _FIRST_READS = 3
 
 _EMPTY = Sample(0)
 
+#: What all readers of this process keep.
+_ALL = Descriptors()
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+
 
 class _Keeps(Protocol):
     def descriptors(self) -> tuple[int, ...]: ...
@@ -42,7 +50,13 @@ class _Keeps(Protocol):
 class CgroupReader:
     """One cgroup on every hierarchy it is in, its files kept open until ``close``."""
 
-    def __init__(self, layout: Layout, paths: Mapping[str, str], per_cpu: bool = False) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        paths: Mapping[str, str],
+        per_cpu: bool = False,
+        descriptors: Descriptors = _ALL,
+    ) -> None:
         """Open what exists. Raises FileNotFoundError when no hierarchy has the cgroup."""
         found = layout.directories(paths)
         if not found:
@@ -52,13 +66,38 @@ class CgroupReader:
         self._limits_ns = 0
         self._first_reads = _FIRST_READS
         self._kept: list[_Keeps] = []
-        try:
-            self._open(found, per_cpu)
-        except OSError:
-            self.close()
-            raise
+        self._count = 0  # of descriptors kept, 0 while the files are opened at every read
+        self._descriptors = descriptors
+        self._per_cpu = per_cpu
+        self._closed = False
+        self._open()
+        self._keep_or_close()
 
-    def _open(self, found: Mapping[str, Path], per_cpu: bool) -> None:
+    @property
+    def keeps(self) -> bool:
+        """Whether its files stay open."""
+        return self._count > 0
+
+    def _open(self) -> None:
+        """Open the files; none is open where that cannot be done for want of descriptors. Raises OSError."""
+        try:
+            with all_or_none():
+                self._open_all(self.directories, self._per_cpu)
+        except OSError as error:
+            self._kept.clear()
+            if error.errno not in _TOO_MANY:
+                raise
+
+    def _keep_or_close(self) -> None:
+        """Keep what is open if there is room for it."""
+        count = sum(fd >= 0 for reader in self._kept for fd in reader.descriptors())
+        if self._descriptors.room(count):
+            self._count = count
+            self._descriptors.take(count)
+        else:
+            self._close()
+
+    def _open_all(self, found: Mapping[str, Path], per_cpu: bool) -> None:
         unified = found.get(UNIFIED)
         keep = self._kept.append
         if "cpuacct" in found:
@@ -90,6 +129,43 @@ class CgroupReader:
 
         Never raises: a controller's failure is in ``Sample.errors``.
         """
+        if self._count:
+            return self._read(now_ns, previous, interfaces, host_cpu_seconds, errors)
+        trouble = self._open_again()
+        if trouble:
+            why = errors if self.gone else (*errors, trouble)
+            return replace(
+                previous or _EMPTY,
+                time_ns=now_ns,
+                interfaces=interfaces,
+                errors=why,
+                host_cpu_seconds=host_cpu_seconds,
+            )
+        sample = self._read(now_ns, previous, interfaces, host_cpu_seconds, errors)
+        self._keep_or_close()
+        return sample
+
+    def _open_again(self) -> str:
+        """Open the files for one read; why that is not possible, or nothing."""
+        self._first_reads = _FIRST_READS  # readers made anew know no limits yet
+        # What is gone and what never was would else look the same.
+        if self._closed or not all(directory.is_dir() for directory in self.directories.values()):
+            self.gone = True
+            return "cgroup: gone"
+        try:
+            self._open()
+        except OSError as error:
+            return f"cgroup: {error}"
+        return "" if self._kept else f"cgroup: {os.strerror(errno.EMFILE)}"
+
+    def _read(
+        self,
+        now_ns: int,
+        previous: Sample | None,
+        interfaces: tuple[Interface, ...],
+        host_cpu_seconds: float | None,
+        errors: tuple[str, ...],
+    ) -> Sample:
         failed: list[str] | None = None
         if self._first_reads or now_ns - self._limits_ns >= LIMITS_EVERY_NS:
             failed = []
@@ -128,6 +204,8 @@ class CgroupReader:
 
     def refresh_limits(self, errors: list[str] | None = None) -> None:
         """Read the limits again; failures are appended to ``errors``."""
+        if not self._kept:
+            return  # the next read does
         for name, reader in (("cpu", self._cpu), ("memory", self._memory), ("pids", self._pids)):
             try:
                 reader.read_limits()
@@ -139,6 +217,12 @@ class CgroupReader:
 
     def close(self) -> None:
         """Give all descriptors back. No read may follow."""
+        self._closed = True
+        self._close()
+
+    def _close(self) -> None:
+        self._descriptors.take(-self._count)
+        self._count = 0
         for reader in self._kept:
             for fd in reader.descriptors():
                 if fd >= 0:

@@ -88,6 +88,11 @@ def sampling_metrics(sampler: Sampler, exposition: Exposition) -> Source:
         yield OwnCounter(
             "taffrail_sampling_cpu_seconds", "CPU time of sampling passes.", value=sampler.pass_seconds
         )
+        yield OwnGauge(
+            "taffrail_sampling_reopened_containers",
+            "Containers whose counters are opened for every pass: the limit of open files is too low to keep them.",
+            sum(not target.cgroup.keeps for target in sampler.targets().values()),
+        )
         failures = OwnCounter(
             "taffrail_sampling_failures", "Counters that could not be read.", labels=["controller"]
         )

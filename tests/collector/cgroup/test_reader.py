@@ -1,3 +1,4 @@
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from collector.cgroup.descriptors import Descriptors
 from collector.cgroup.layout import Layout
 from collector.cgroup.reader import LIMITS_EVERY_NS, CgroupReader
 from collector.roots import Roots
@@ -161,3 +163,75 @@ def test_a_cgroup_that_is_nowhere_cannot_be_opened(recorded: Callable[[str], Roo
     layout = Layout.read(recorded("v1"))
     with pytest.raises(FileNotFoundError, match="no cgroup directory at"):
         CgroupReader(layout, layout.everywhere("/docker/other"))
+
+
+class Room(Descriptors):
+    """For so many descriptors."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def room(self, count: int) -> bool:
+        return self.kept + count <= self.most
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "hybrid"])
+def test_a_cgroup_without_room_for_its_files_is_read_all_the_same(
+    recorded: Callable[[str], Roots], name: str
+) -> None:
+    layout = Layout.read(recorded(name))
+    paths = layout.process_paths(4242, ID)
+    before, room = open_files(), Room(0)
+    kept, opened = CgroupReader(layout, paths), CgroupReader(layout, paths, descriptors=room)
+    assert kept.keeps
+    assert not opened.keeps
+    for now in (1, 2, LIMITS_EVERY_NS):
+        assert opened.read(now) == kept.read(now)
+        assert not opened.keeps
+    kept.close()
+    assert open_files() == before
+    room.most = 100
+    assert opened.read(3 * LIMITS_EVERY_NS).errors == ()
+    assert opened.keeps  # others went, it may keep its files from now on
+    assert room.kept == open_files() - before > 0
+    opened.close()
+    assert (room.kept, open_files()) == (0, before)
+
+
+def test_a_cgroup_without_room_that_is_removed_keeps_its_last_values(make_cgroup: Any) -> None:
+    made = make_cgroup()
+    layout = Layout.read(Roots())
+    cgroup = CgroupReader(layout, layout.everywhere(made.path), descriptors=Room(0))
+    before = cgroup.read(1)
+    assert before.pids == 0
+    made.end()
+    after = cgroup.read(2, before)
+    assert cgroup.gone
+    assert (after.cpu, after.memory, after.pids, after.errors) == (before.cpu, before.memory, 0, ())
+    cgroup.close()
+
+
+def test_where_nothing_more_can_be_opened_the_last_values_stay_and_it_is_an_error(make_cgroup: Any) -> None:
+    made = make_cgroup()
+    layout = Layout.read(Roots())
+    cgroup = CgroupReader(layout, layout.everywhere(made.path), descriptors=Room(0))
+    before = cgroup.read(1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = open_files()
+    for spare in range(8):  # at whichever file it happens, none stays open
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + spare, limits[1]))
+        try:
+            failed = cgroup.read(2, before)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert failed.errors == ("cgroup: Too many open files",)
+        assert (failed.cpu, failed.memory) == (before.cpu, before.memory)
+        assert open_files() == opened
+    assert cgroup.read(3, before).errors == ()
+    cgroup.close()
+    made.end()
