@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -111,12 +112,14 @@ def starts(docker: Docker, program: Path | None) -> Starts:
     made: Starts = {
         "docker stats": lambda: docker_stats(docker),
         "taffrail": lambda: taffrail(docker, "collector.host_groups="),
-        "netdata": lambda: netdata(docker),
     }
+    if shutil.which("netdata"):
+        made["netdata"] = lambda: netdata(docker)
     if program is not None:
         made["cAdvisor"] = lambda: cadvisor(docker, program)
     made["taffrail, host too"] = lambda: taffrail(docker)
-    made["node_exporter"] = lambda: node_exporter(docker)
+    if shutil.which("prometheus-node-exporter"):
+        made["node_exporter"] = lambda: node_exporter(docker)
     return made
 
 
@@ -143,6 +146,15 @@ def remove(parent: str) -> None:
                 below.rmdir()
         with contextlib.suppress(OSError):
             top.rmdir()
+
+
+def one_turn(docker: Docker, chosen: Starts, count: int, seconds: float) -> tuple[float, dict[str, Cost]]:
+    """What dockerd takes when nobody asks, of a core, and the cost of each program over so many containers."""
+    idle, costs = idle_dockerd(docker, seconds), {}
+    for name, start in chosen.items():
+        with start() as watcher:
+            costs[name] = measure(docker, watcher, 1 if name == "node_exporter" else count, seconds)
+    return idle, costs
 
 
 def table(count: int, idle: tuple[float, float], costs: dict[str, tuple[Cost, Cost]]) -> None:
@@ -180,7 +192,7 @@ def versions(program: Path | None) -> str:
     ]
     commands += [[str(program), "-version"]] if program else []
     said = []
-    for command in commands:
+    for command in filter(lambda words: shutil.which(words[0]), commands):
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         said.append((answer.stdout or answer.stderr).splitlines()[0].partition(" (")[0])
     return f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, {', '.join(said)}"
@@ -209,26 +221,13 @@ def main() -> None:
             sys.exit(compare(docker, options.cadvisor, options.keep))
         chosen = {name: start for name, start in starts(docker, options.cadvisor).items()
                   if name in (options.only or [name])}  # fmt: skip
-        print(
-            f"{versions(options.cadvisor)}; {options.containers} containers, {options.seconds:g} s each\n",
-            flush=True,
-        )
-        turns: list[dict[str, Cost]] = []
-        idle = []
-        for count in (0, options.containers):
-            start_containers(docker, count)
-            idle.append(idle_dockerd(docker, options.seconds))
-            turns.append({})
-            for name, start in chosen.items():
-                with start() as watcher:
-                    turns[-1][name] = measure(
-                        docker, watcher, count if watcher.name != "node_exporter" else 1, options.seconds
-                    )
-        table(
-            options.containers,
-            (idle[0], idle[1]),
-            {name: (turns[0][name], turns[1][name]) for name in chosen},
-        )
+        print(f"{versions(options.cadvisor)}; {options.containers} containers, {options.seconds:g} s each\n")
+        sys.stdout.flush()
+        empty = one_turn(docker, chosen, 0, options.seconds / 2)
+        start_containers(docker, options.containers)
+        full = one_turn(docker, chosen, options.containers, options.seconds)
+        costs = {name: (empty[1][name], full[1][name]) for name in chosen}
+        table(options.containers, (empty[0], full[0]), costs)
 
 
 if __name__ == "__main__":
