@@ -26,6 +26,7 @@ __all__ = [
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 #: ``/proc/stat`` counts in ticks of 10 ms on every architecture Docker supports.
 _NS_PER_TICK = 10_000_000
+_NO_LIMIT = 2**64 - 1
 _BLKIO_TABLES = (
     "io_service_bytes_recursive",
     "io_serviced_recursive",
@@ -181,7 +182,8 @@ def render_stopped(container_id: str, name: str) -> dict[str, Any]:
 
 def _pids(reading: Reading) -> dict[str, int]:
     if reading.pids_limit is None:
-        return {"current": reading.pids}
+        # Docker leaves "max" out on v1 and takes it for the largest number on v2.
+        return {"current": reading.pids} | ({"limit": _NO_LIMIT} if reading.cgroup_version == 2 else {})
     return {"current": reading.pids, "limit": reading.pids_limit}
 
 

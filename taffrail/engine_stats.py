@@ -6,6 +6,9 @@ neither imports the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from collector.cgroup.layout import UNIFIED, Layout
 from collector.container import Container
 from collector.roots import Roots
 from collector.sample import BlockIO, Memory, Sample
@@ -13,7 +16,7 @@ from collector.sampler import read_container
 from runtime.stats import Block, Interface, Reading, Target
 from taffrail.paths import Paths
 
-__all__ = ["CgroupStats", "reading_of"]
+__all__ = ["CgroupStats", "parse_memory_stat", "reading_of"]
 
 _NS = 1_000_000_000
 
@@ -34,11 +37,36 @@ class CgroupStats:
             cgroup=target.cgroup,
             network_mode="bridge" if target.own_network else "none",
         )
-        return reading_of(read_container(container, self._roots), self._version, target.own_network)
+        sample = read_container(container, self._roots)
+        return reading_of(sample, self._version, target.own_network, self._memory_stat(target))
+
+    def _memory_stat(self, target: Target) -> dict[str, int]:
+        """All of ``memory.stat`` by the kernel's names, as Docker's clients know it from Docker."""
+        layout = Layout.read(self._roots)
+        directories = layout.directories(layout.process_paths(target.pid, target.container_id))
+        directory = directories.get(UNIFIED if self._version == 2 else "memory")
+        if directory is None:
+            return {}
+        return parse_memory_stat((directory / "memory.stat").read_bytes())
 
 
-def reading_of(sample: Sample, cgroup_version: int, own_network: bool) -> Reading:
-    """A sample as the Engine API's rendering wants it."""
+def parse_memory_stat(data: bytes) -> dict[str, int]:
+    """Every counter of ``memory.stat``, of either version.
+
+    Newer kernels split v2's ``workingset_refault`` and ``workingset_activate`` into anonymous and file pages; the
+    sums are there, too.
+    """
+    found = {name.decode(): int(value) for name, value in (line.split() for line in data.splitlines())}
+    for name in ("workingset_refault", "workingset_activate"):
+        if f"{name}_anon" in found:
+            found.setdefault(name, found[f"{name}_anon"] + found[f"{name}_file"])
+    return found
+
+
+def reading_of(
+    sample: Sample, cgroup_version: int, own_network: bool, memory_stat: Mapping[str, int]
+) -> Reading:
+    """A sample as the Engine API's rendering wants it; ``memory_stat`` is all of the kernel's file."""
     cpu, memory = sample.cpu, sample.memory
     interfaces = sample.interfaces if own_network else ()
     return Reading(
@@ -54,8 +82,8 @@ def reading_of(sample: Sample, cgroup_version: int, own_network: bool) -> Readin
         memory_usage=memory.usage_bytes if memory else 0,
         memory_max_usage=memory.max_usage_bytes if memory and cgroup_version == 1 else None,
         memory_limit=memory.limit_bytes if memory else None,
-        memory_failures=(memory.failures or 0) if memory else 0,
-        memory_stat=_stat(memory, cgroup_version) if memory else {},
+        memory_failures=_failures(memory, cgroup_version) if memory else 0,
+        memory_stat=memory_stat,
         blocks=tuple(_block(b) for b in sample.block_io),
         pids=sample.pids or 0,
         pids_limit=sample.pids_limit,
@@ -86,30 +114,6 @@ def _ns(seconds: float | None) -> int:
     return 0 if seconds is None else round(seconds * _NS)
 
 
-def _stat(memory: Memory, cgroup_version: int) -> dict[str, int]:
-    """memory.stat under the kernel's own names: ``total_…`` of the hierarchy on v1, plain on v2."""
-    if cgroup_version == 1:
-        names = {
-            "total_cache": memory.cache_bytes,
-            "total_rss": memory.rss_bytes,
-            "total_mapped_file": memory.mapped_file_bytes,
-            "total_swap": memory.swap_bytes,
-            "total_active_file": memory.active_file_bytes,
-            "total_inactive_file": memory.inactive_file_bytes,
-            "total_pgfault": memory.page_faults,
-            "total_pgmajfault": memory.major_page_faults,
-        }
-        own = {name.removeprefix("total_"): value for name, value in names.items()}
-        names = {**own, **names}
-    else:
-        names = {
-            "anon": memory.rss_bytes,
-            "file": memory.cache_bytes,
-            "file_mapped": memory.mapped_file_bytes,
-            "active_file": memory.active_file_bytes,
-            "inactive_file": memory.inactive_file_bytes,
-            "pgfault": memory.page_faults,
-            "pgmajfault": memory.major_page_faults,
-        }
-    found = {name: value for name, value in names.items() if value is not None}
-    return {**memory.stat, **found}
+def _failures(memory: Memory, cgroup_version: int) -> int:
+    """What Docker calls ``failcnt``: times the limit was hit on v1, times memory ran out at it on v2."""
+    return (memory.failures if cgroup_version == 1 else memory.oom_events) or 0
