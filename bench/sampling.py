@@ -11,9 +11,9 @@ import argparse
 import contextlib
 import os
 import resource
-import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -29,7 +29,6 @@ from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.lanes.board import Board
 from collector.lanes.groups import CHOICES, make
-from collector.lanes.inside import inside
 from collector.roots import Roots
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
@@ -38,6 +37,28 @@ from taffrail.demo import busybox_rootfs
 __all__ = ["main", "measure_docker", "measure_ours"]
 
 PASSES = 30
+
+_HOLDER = """
+import os, resource, socket, sys
+from collector.namespaces import enter
+
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+kept = []
+for process in sys.argv[1:]:
+    namespace = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
+    enter(namespace)
+    os.close(namespace)
+    listener = socket.create_server(("127.0.0.1", 0))
+    kept.append(listener)
+    for _ in range(2):
+        kept += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", 0))
+    kept.append(datagrams)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 @contextlib.contextmanager
@@ -140,9 +161,7 @@ def measure_groups(count: int) -> tuple[dict[str, float], float, int]:
         for target in targets.values():
             ip = ["nsenter", "-t", str(target.pid), "-n", "ip", "link", "set", "lo", "up"]
             subprocess.run(ip, check=True)
-            with inside(target):
-                for opened in _sockets():
-                    stack.enter_context(opened)
+        stack.enter_context(_sockets([target.pid for target in targets.values()]))
         board = Board()
         costs = {}
         for group in make(Roots(), CHOICES):
@@ -165,15 +184,16 @@ def measure_groups(count: int) -> tuple[dict[str, float], float, int]:
         return costs, statistics.median(pages[1:]) / page.series * 1e6, page.series
 
 
-def _sockets() -> Iterator[socket.socket]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    yield listener
-    for _ in range(2):
-        yield socket.create_connection(listener.getsockname())
-        yield listener.accept()[0]
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagrams.bind(("127.0.0.1", 0))
-    yield datagrams
+@contextlib.contextmanager
+def _sockets(processes: list[int]) -> Iterator[None]:
+    """In each process's namespace what a server has, held by another process: they are too many for this one."""
+    command = [sys.executable, "-c", _HOLDER, *map(str, processes)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()
 
 
 def measure_client_library(series: int) -> float:
@@ -227,8 +247,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("sampling made cgroups needs root")
-    # Seventeen files a container, and the sockets that the slow groups are to find; root may have more.
-    most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 40 * options.containers)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     plain, _, _ = measure_ours(options.containers, network=False)
     whole, series, count = measure_ours(options.containers, network=True)
