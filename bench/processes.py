@@ -1,4 +1,4 @@
-"""Listing processes and threads beside ``ps``, and a pass of the map of connections beside ``ss`` in every namespace.
+"""Listing processes beside ``ps``, looking at who is busiest, and a pass of the map of connections beside ``ss``.
 
 Processes that sleep, each in a network namespace of its own, with and without a listening socket; counted is the
 CPU time of whoever reads.
@@ -11,6 +11,8 @@ import contextlib
 import resource
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from bench.table import Row, print_table
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.processes.graph import ConnectionGraph
+from collector.processes.recorder import ProcessArchive, ProcessRecorder
 from collector.processes.tree import Processes
+from collector.roots import Roots
 
 __all__ = ["main"]
 
@@ -61,6 +65,29 @@ def passes(pids: list[int]) -> float:
     return sum(graph.look() for _ in range(PASSES)) / PASSES
 
 
+def busiest(pids: list[int]) -> tuple[float, int, float]:
+    """CPU seconds of a recorded look after the first two, processes of the host, and bytes on disk a look."""
+    containers = Containers()
+    for pid in pids:
+        containers.update(Container(f"{pid:064x}", f"bench-{pid}", pid=pid))
+    with tempfile.TemporaryDirectory() as directory:
+        archive = ProcessArchive(Path(directory), 64 << 20)
+        recorder = ProcessRecorder(containers, Roots(), archive)
+        for _ in range(2):
+            recorder.record()
+        spent, size = recorder.cpu_seconds, archive.disk_bytes
+        for _ in range(PASSES):
+            time.sleep(1)
+            recorder.record()
+        found = (
+            (recorder.cpu_seconds - spent) / PASSES,
+            len(recorder.scan),
+            (archive.disk_bytes - size) / PASSES,
+        )
+        archive.close()
+        return found
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,6 +101,9 @@ def main() -> None:
         ours = sum(look.read_cpu_seconds / len(look.rows) for look in looks) / PASSES
         theirs = sum(spent(*PS) for _ in range(PASSES)) / PASSES / len(looks[-1].rows)
         rows.append(Row("a process in a list", "µs CPU", ours * 1e6, "ps", theirs * 1e6))
+        seconds, known, size = busiest(pids)
+        rows.append(Row(f"a look at who is busiest, {known} processes", "ms CPU", seconds * 1e3))
+        rows.append(Row("and what it writes", "bytes", size))
         rows.append(Row(f"the map, {count} idle namespaces", "ms CPU a pass", passes(pids) * 1e3))
     with spaces(count, LISTEN) as pids:
         peer = sum(spent("nsenter", "-t", str(pid), "-n", "ss", "-tani") for pid in pids)

@@ -85,6 +85,16 @@ class Terminal:
         self._tmux("kill-server")
 
 
+@pytest.fixture(scope="module")
+def shared_taffrail(make_taffrail: Callable[[], Any], image: str) -> Any:
+    """One for the module, which looks at who is busiest every second instead of every ten."""
+    running = make_taffrail()
+    running.settings.append("collector.process_history_interval=1s")
+    running.up()
+    running.import_image(image)
+    return running
+
+
 @pytest.fixture
 def terminal(shared_taffrail: Any) -> Iterator[Terminal]:
     opened = Terminal(shared_taffrail.root)
@@ -116,7 +126,7 @@ def start_top(shared_taffrail: Any, terminal: Terminal) -> Callable[..., None]:
         script.write_text(f"echo $$ >{pid}\nexec {command}\n")
         terminal.type(f"sh {script}; echo status=$?")
         terminal.press("Enter")
-        terminal.until(lambda: terminal.line("testhost", "live"), "the list of containers")
+        terminal.until(lambda: terminal.line("live") and terminal.line("testhost"), "the list of containers")
 
     return start
 
@@ -189,6 +199,104 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.until(
         lambda: terminal.line("live") and not terminal.line(burner, "running"), "the present again"
     )
+
+
+def agent_pid(taffrail: Any) -> int:
+    children = Path(f"/proc/{taffrail.process.pid}/task/{taffrail.process.pid}/children").read_text()
+    for pid in map(int, children.split()):
+        if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
+            return pid
+    return 0
+
+
+def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
+    shared_taffrail: Any, terminal: Terminal, burner: str, start_top: Any, eventually: Any
+) -> None:
+    moment = 0
+
+    def recorded() -> bool:
+        nonlocal moment
+        moment = int(time.time()) - 3
+        line = shared_taffrail.taffrail("ps", "--json", "--at", f"{moment}", burner, check=False)
+        answer = json.loads(line or "{}")
+        if (answer.get("cpu_percent") or 0) < 10:
+            return False
+        query = f"pid={answer['pid']}&start={answer['start_ticks']}&time={moment}"
+        threads = json.loads(shared_taffrail.get(f"/api/v1/history/threads?{query}"))["threads"]
+        return bool(threads and threads[0]["name"] == "the-burner" and threads[0]["cpu_percent"] > 10)
+
+    eventually(lambda: "the-burner" in shared_taffrail.taffrail("ps", burner), "the burner")
+    eventually(recorded, "the thread that burns, on disk")
+    shared_taffrail.docker("rm", "-f", burner)
+    eventually(lambda: written_at(shared_taffrail) > moment // 10 * 10 + 11, "the ten seconds' end")
+    pid = agent_pid(shared_taffrail)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: agent_pid(shared_taffrail) not in (0, pid), "another agent")
+    eventually(lambda: burner in shared_taffrail.taffrail("history", check=False), "its answer")
+
+    start_top()
+    assert not terminal.line(burner)
+    terminal.type("t" + time.strftime("%H:%M:%S", time.localtime(moment)))
+    terminal.press("Enter")
+    terminal.type(f"/{burner}")
+    terminal.press("Enter")
+    terminal.until(lambda: percent(terminal.line(burner, "running"), 1) > 10, "the removed container's load")
+    assert terminal.line("PAUSED at")
+    terminal.press("Down")
+    terminal.until(lambda: terminal.line(f">{burner}"), "the cursor on the container")
+    terminal.press("Enter")
+    terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "the process with its load of then")
+    assert terminal.line("the busiest of the", "others used")
+    terminal.press("Enter")
+    terminal.until(lambda: percent(terminal.line(">", "the-burner"), 1) > 10, "the thread that burned")
+    assert not terminal.line("idle-"), "the others used nothing"
+    table = shared_taffrail.taffrail("history", burner, "--processes", "--since", "5m").splitlines()
+    assert re.search(r"^\d+ +root +[\d.]+ s +\d\d+\.\d .*the-burner \([\d.]+ s\)", table[1]), table
+    assert len(table) == 2
+    assert burner in shared_taffrail.taffrail("history", "-p", "--since", "5m")
+    used = json.loads(shared_taffrail.get(f"/api/v1/history/busiest?container={burner}&from=-300"))[
+        "processes"
+    ]
+    assert [thread["name"] for thread in used[0]["threads"]][:1] == ["the-burner"]
+
+
+def written_at(taffrail: Any) -> float:
+    """When the newest step was that the agent has on disk."""
+    answer = json.loads(taffrail.get("/api/v1/history/processes?container=/"))
+    return float(answer["to"])
+
+
+def test_several_hosts_in_one_list_one_of_which_is_down_for_a_while(
+    shared_taffrail: Any, make_taffrail: Callable[[], Any], terminal: Terminal, burner: str, start_top: Any
+) -> None:
+    other = make_taffrail()
+    agent = subprocess.Popen([*other.command("agent")], stderr=subprocess.DEVNULL)
+    try:
+        address = f"unix:{other.root}/run/agent.sock"
+        start_top(
+            "--host", f"testhost=unix:{shared_taffrail.root}/run/agent.sock", "--host", f"second={address}"
+        )
+        terminal.until(
+            lambda: terminal.line("second", "running") or terminal.line("second "), "the other host"
+        )
+        terminal.until(lambda: not terminal.line("second", "down"), "its answer")
+        terminal.until(
+            lambda: percent(terminal.line(burner, "testhost"), 1) > 10, "a container with its host"
+        )
+        agent.terminate()
+        agent.wait(30)
+        terminal.until(lambda: terminal.line("second", "down"), "that it does not answer")
+        terminal.until(lambda: terminal.line("second: the agent does not answer"), "why")
+        assert percent(terminal.line(burner, "testhost"), 1) > 10, "the other goes on"
+        agent = subprocess.Popen([*other.command("agent")], stderr=subprocess.DEVNULL)
+        terminal.until(lambda: not terminal.line("second", "down"), "that it is back")
+        terminal.type(f"/{burner}")
+        terminal.press("Enter", "End", "Enter")
+        terminal.until(lambda: terminal.line(f"containers > {burner} on testhost"), "into it, on its host")
+        terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "its process")
+    finally:
+        agent.terminate()
+        agent.wait(30)
 
 
 def test_from_the_hosts_own_processes_to_the_thread(terminal: Terminal, burner: str, start_top: Any) -> None:
