@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -48,10 +49,15 @@ class Podman:
             *("--events-backend", "file"),
         ]
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where its containers' cgroups are."""
+        return ("--cgroup-parent", f"/tf-{self.root.name}")
+
     def run(self, name: str, script: str, *more: str) -> str:
         """Start a container, detached; returns its id."""
         limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")  # no more than we may give
-        place = ("--network", "none", "--cgroup-parent", f"/tf-{self.root.name}")
+        place = ("--network", "none", *self.place)
         log = () if "--log-driver" in more else ("--log-driver", "k8s-file")
         words = (
             "run",
@@ -71,6 +77,57 @@ class Podman:
 
     def close(self) -> None:
         self("rm", "-f", "-a", "-t", "0", check=False)
+        _tidy(self.root, f"tf-{self.root.name}")
+
+
+@dataclass
+class RootlessPodman(Podman):
+    """podman of a user without rights, in its usual places below a home and a runtime directory of the test's own.
+
+    It is started in a cgroup that was given to the user, as systemd gives a user one on v2.
+    """
+
+    user: str = "games"  # of every Debian, and nobody's
+
+    def __post_init__(self) -> None:
+        for name in ("home", "run"):
+            (self.root / name).mkdir(mode=0o700)
+        self._procs = []
+        for hierarchy in sorted(path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir()):
+            given = hierarchy / f"tf-{self.root.name}"
+            given.mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (given / name).exists():
+                    (given / name).write_text((hierarchy / name).read_text())
+            self._procs.append(given / "cgroup.procs")
+            for path in (given, *given.iterdir()):
+                shutil.chown(path, self.user)
+        super().__post_init__()
+
+    def __call__(self, *words: str, check: bool = True) -> str:
+        for path in (self.root, self.root / "home", self.root / "run"):
+            shutil.chown(path, self.user, self.user)
+        return super().__call__(*words, check=check)
+
+    @property
+    def command(self) -> list[str]:
+        into = 'for procs in $PROCS; do echo $$ > $procs; done; cd $HOME; exec "$@"'
+        return [
+            *("env", f"HOME={self.root}/home", f"XDG_RUNTIME_DIR={self.root}/run"),
+            *(f"PROCS={' '.join(map(str, self._procs))}", "sh", "-c", into, "sh"),
+            *("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"),
+            *("podman", "--cgroup-manager=cgroupfs", "--runtime", "runc"),
+            *("--storage-driver", "vfs", "--events-backend", "file"),
+        ]
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return ()
+
+    def close(self) -> None:
+        self("rm", "-f", "-a", "-t", "0", check=False)
+        for path in (self.root / "run").rglob("pause.pid"):  # which holds the user's namespace
+            os.kill(int(path.read_text()), signal.SIGKILL)
         _tidy(self.root, f"tf-{self.root.name}")
 
 

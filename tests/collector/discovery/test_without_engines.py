@@ -190,6 +190,46 @@ def test_podmans_socket_started_later_knows_better_and_it_is_one_container(podma
     asyncio.run(scenario())
 
 
+def test_podman_of_a_user_without_rights(live: Any) -> None:
+    engine = live.RootlessPodman(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfr")))
+    intake = Intake()
+
+    async def scenario() -> None:
+        async with following() as follow:
+            sampler = Sampler(follow.containers, interval=3600)
+            tails = Tails(follow.containers, intake, Sources(follow.containers, "host"))
+            thread = threading.Thread(target=tails.run_forever)
+            thread.start()
+            try:
+                burn = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo mine; sleep 1000"
+                mine = await asyncio.to_thread(engine.run, "mine", burn, "-l", "a.b=c")
+                await follow.until(lambda: follow.containers.get(mine))
+                found = follow.named("mine")
+                assert (found.image, found.engine, found.labels) == ("localhost/bb:1", "podman", {"a.b": "c"})
+                assert found.cgroup == f"/tf-{engine.root.name}/{mine}"
+                assert found.log.path.startswith(f"{engine.root}/home/.local/share/containers/storage/")
+                await follow.until(lambda: tails.totals().lines == 1)
+                sampler.sample_all()
+                sample = sampler.latest(mine)
+                assert sample is not None
+                assert sample.cpu is not None
+                assert sample.cpu.usage_seconds > 0.01
+                assert (sample.pids, sample.errors) == (1, ())
+                await asyncio.to_thread(engine, "kill", "mine")
+                await follow.until(lambda: follow.named("mine").exit_code == 137)
+                await asyncio.to_thread(engine, "rm", "mine")
+                await follow.until(lambda: ("removed", "mine", "exited") in follow.heard)
+            finally:
+                tails.stop()
+                thread.join()
+                sampler.close()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        engine.close()
+
+
 def test_containerd_by_ctr(containerd: Any) -> None:
     async def scenario() -> None:
         async with following() as follow:
