@@ -22,6 +22,7 @@ from collector.discovery.engine_api import EngineDiscovery
 from collector.history.archive import Archive
 from collector.history.reader import HistoryReader
 from collector.history.recorder import Recorder
+from collector.inputs.kernel_log import KernelLog
 from collector.inputs.tails import Tails
 from dashboards.web.api import Api
 from dashboards.web.history import HistoryApi
@@ -42,6 +43,7 @@ from taffrail.log_metrics import (
     exporter_metrics,
     gap_metrics,
     input_metrics,
+    kernel_log_metrics,
     remainder_metrics,
     store_metrics,
     tail_metrics,
@@ -112,6 +114,10 @@ class Agent:
         ]
         if config.collector.cgroups:
             work.append(self._cgroups(core, discoveries))
+        if config.collector.oom_log:
+            kernel_log = KernelLog(containers, store, core.sources, paths.proc)
+            own.register(kernel_log_metrics(kernel_log))
+            work.append(("kernel log", kernel_log.run))
         work += self._exports(core)
         own.register(sampling_metrics(sampler, core.exposition))
         own.register(lane_metrics(core.lanes))

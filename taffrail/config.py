@@ -77,6 +77,12 @@ class CollectorConfig:
         default=True,
         metadata=_doc("find containers of any engine, pods and services by the cgroup tree, too"),
     )
+    oom_log: bool = field(
+        default=True,
+        metadata=_doc(
+            "store a line for every process the kernel kills for want of memory (reads `/dev/kmsg`)"
+        ),
+    )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
     groups: tuple[str, ...] = field(
         default=(),

@@ -21,6 +21,7 @@ from runtime.remainders import RATE_LIMITED_NAME, dropped_lines, held_lines
 from taffrail.log_counts import GapCounts, LogCounts, log_labels
 
 if TYPE_CHECKING:
+    from collector.inputs.kernel_log import KernelLog
     from collector.inputs.received import InputCounters
     from collector.inputs.tails import Tails
     from collector.store import Store
@@ -31,6 +32,7 @@ __all__ = [
     "exporter_metrics",
     "gap_metrics",
     "input_metrics",
+    "kernel_log_metrics",
     "remainder_metrics",
     "store_metrics",
     "tail_metrics",
@@ -60,6 +62,21 @@ def input_metrics(inputs: dict[str, InputCounters]) -> Source:
             for cause, count in tuple(counters.dropped.items()):
                 dropped.add([name, cause], count)
         yield from (received, stored, waiting, size, connections, dropped)
+
+    return source
+
+
+def kernel_log_metrics(log: KernelLog) -> Source:
+    """Kills for want of memory that became lines, and what of the kernel's log did not."""
+
+    def source() -> Iterator[OwnFamily]:
+        yield OwnCounter("taffrail_kernel_log_kills", "Lines stored about kills.", value=log.kills)
+        failures = OwnCounter(
+            "taffrail_kernel_log_failures", "Records overwritten unread, or not stored.", labels=["cause"]
+        )
+        failures.add(["overwritten"], log.lost_records)
+        failures.add(["failed"], log.failures)
+        yield failures
 
     return source
 
