@@ -59,7 +59,7 @@ def passes(pids: list[int]) -> float:
     """CPU seconds of a pass of the map over these namespaces and the host's, after the first."""
     containers = Containers()
     for pid in pids:
-        containers.update(Container(f"/bench-{pid}", f"bench-{pid}", cgroup=f"/bench-{pid}", pid=pid))
+        containers.update(Container(f"{pid:064x}", f"bench-{pid}", pid=pid))
     graph = ConnectionGraph(containers, Processes(containers).members, Path("/proc"))
     graph.look()
     return sum(graph.look() for _ in range(PASSES)) / PASSES
