@@ -6,6 +6,7 @@ directories. Limits and inodes are those of the file system the layer is on, fro
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -55,7 +56,7 @@ class DiskGroup:
         if container.bare or container.pid <= 0:
             return ()
         process = f"{self._proc}/{container.pid}"
-        mounts = parse_mountinfo(Path(process, "mountinfo").read_bytes())
+        mounts = parse_mountinfo(_mountinfo(Path(process)))
         parts: list[tuple[str, Callable[[], list[Reading]]]] = [
             ("writable layer", lambda: self._layer(upper_directory(mounts))),
             ("log", lambda: self._log(container.log)),
@@ -125,6 +126,16 @@ class DiskGroup:
             self._complaints.clear()
         logger.log(logging.DEBUG if text in self._complaints else logging.WARNING, "%s", text)
         self._complaints.add(text)
+
+
+def _mountinfo(process: Path) -> bytes:
+    """What a process has mounted. Raises OSError, ESRCH as well for one that has ended and waits to be reaped."""
+    try:
+        return (process / "mountinfo").read_bytes()
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it has no mount namespace any more
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(process)) from error
+        raise
 
 
 def files_bytes(path: str) -> int:

@@ -148,3 +148,14 @@ def test_bare_cgroups_and_containers_that_do_not_run_have_none(host: Host) -> No
 def test_a_log_without_rotated_files(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(bytes(8192))
     assert files_bytes(str(tmp_path / "a.log")) == 8192
+
+
+def test_a_process_that_ended_and_was_not_reaped_is_gone() -> None:
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        target: Any = SimpleNamespace(container=Container("c" * 64, "c", engine="docker", pid=pid))
+        with pytest.raises(ProcessLookupError):
+            DiskGroup(Roots(), 300, Walker(1.0)).read(target)
+    finally:
+        os.waitpid(pid, 0)
