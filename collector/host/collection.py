@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from collector.host.group import Absent, Column, Files, Reader, Series
@@ -68,11 +68,18 @@ class HostGroups:
         self._lock = threading.Lock()
         self.failures: dict[str, int] = {}  #: readings that failed, by group
 
-    def read(self) -> list[Collected]:
-        """Every group now, in order of their names."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups chosen, in order."""
+        return tuple(self._readers)
+
+    def read(self, only: Collection[str] = ()) -> list[Collected]:
+        """Every group now, or those named only, in order of their names."""
         with self._lock:
             self._files.begin()
-            return [self._one(name, reader) for name, reader in self._readers.items()]
+            return [
+                self._one(name, reader) for name, reader in self._readers.items() if not only or name in only
+            ]
 
     def _one(self, name: str, reader: Reader) -> Collected:
         started = time.perf_counter()

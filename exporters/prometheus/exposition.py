@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FILESYSTEMS_NS = 60_000_000_000
+#: So many containers that are left off the page are named in the log.
+_NAMED = 10
 _HARDWARE_NS = 300_000_000_000
 
 
@@ -67,6 +69,7 @@ class Exposition:
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._plan: Plan | None = None
+        self._left_out: tuple[str, ...] = ()
         self._disks: dict[str, str] = {}
         self._filesystems: tuple[FileSystem, ...] = ()
         self._filesystems_ns = 0
@@ -111,15 +114,32 @@ class Exposition:
             if self._plan is None or changed or self._plan.host != host:
                 self._plan = Plan(host, self._entries.values(), self._max_series)
             self.series = self._plan.series
-            if self._plan.dropped:
-                if changed:
-                    logger.warning(
-                        "%d series are more than the limit of %d: left off /metrics",
-                        self._plan.dropped,
-                        self._max_series,
-                    )
-                self.dropped_series += self._plan.dropped
+            self.dropped_series += self._plan.dropped
+            self._note_left_out(self._plan)
             self._plan.fill(values, sink)
+
+    def _note_left_out(self, plan: Plan) -> None:
+        """Say which containers are left off the page, when they are others than before."""
+        keys = list(self._entries) if plan.left_out else []
+        left_out = tuple(keys[number] for number in plan.left_out)
+        if left_out != self._left_out:
+            self._left_out = left_out
+            if left_out:
+                found = (self._containers.get(key) for key in left_out[:_NAMED])
+                names = [known.name or known.id for known in found if known]
+                logger.warning(
+                    "%d series are more than the limit of %d: %d containers are left off /metrics: %s%s",
+                    plan.dropped,
+                    self._max_series,
+                    len(left_out),
+                    ", ".join(names),
+                    ", …" if len(left_out) > len(names) else "",
+                )
+
+    @property
+    def left_out(self) -> int:
+        """How many containers are left off the page, over ``max_series``."""
+        return len(self._left_out)
 
     def _of_some(self, sink: Sink, names: Collection[str], ids: Collection[str]) -> None:
         found = ((word, self._containers.get(word)) for word in ids)

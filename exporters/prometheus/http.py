@@ -13,7 +13,7 @@ from aiohttp import web
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import CONTENT_TYPE, Exposition
 from exporters.prometheus.node_page import NodePage
-from exporters.prometheus.page import Page, SharedPage
+from exporters.prometheus.page import Only, Page, SharedPage
 from exporters.prometheus.self_metrics import SelfMetrics
 
 __all__ = ["page_of", "routes"]
@@ -42,26 +42,36 @@ def routes(
 
     ``?name=FAMILY`` (or ``name[]``, any number of times) leaves only those families of container and
     host series and none of our own, ``?id=`` only those containers (by id, name, beginning of an id, or
-    cgroup path). A sampling pass is made when the newest is older than ``max_age``; who asks for the
-    whole page within ``max_age`` of another gets the same one.
+    cgroup path), ``?collect[]=`` only those groups of host counters, as Node Exporter has it; a group that
+    does not exist is answered with 400. A sampling pass is made when the newest is older than ``max_age``
+    seconds; who asks for the whole page within ``max_age`` of another gets the same one.
     """
     page = Page(exposition, sampler, self_metrics, max_age, node)
     shared = SharedPage(page, max_age)
 
     async def metrics(request: web.Request) -> web.Response:
-        names = frozenset(request.query.getall("name", []) + request.query.getall("name[]", []))
-        ids = frozenset(request.query.getall("id", []) + request.query.getall("id[]", []))
+        only = Only(*(_all(request, key) for key in ("name", "id", "collect")))
+        unknown = sorted(only.groups - set(page.groups))
+        if unknown:
+            known = ", ".join(page.groups) or "none"
+            text = f"collect[]={unknown[0]}: no such group of host counters; there are {known}\n"
+            raise web.HTTPBadRequest(text=text)
         compress = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        if names or ids:
-            body = await asyncio.to_thread(page.gzip if compress else page.plain, names, ids)
-        else:
+        if only.everything:
             body = await shared.get(compress)
+        else:
+            body = await asyncio.to_thread(page.gzip if compress else page.plain, only)
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if compress:
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
 
     app.router.add_get("/metrics", metrics)
+
+
+def _all(request: web.Request, key: str) -> frozenset[str]:
+    """Every value of a key of the query, in PHP's way of writing it, too."""
+    return frozenset(request.query.getall(key, []) + request.query.getall(f"{key}[]", []))
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -27,7 +27,7 @@ class NodePage:
     """Renders one host's groups in text format 0.0.4."""
 
     def __init__(self, groups: HostGroups, version: str = "") -> None:
-        self.series = 0  #: series on the last page
+        self.series = 0  #: series on the last whole page
         self._groups = groups
         machine = platform.machine()
         python = f"python{platform.python_version()}"
@@ -41,10 +41,15 @@ class NodePage:
         self.write(parts.append, names)
         return b"".join(parts)
 
-    def write(self, sink: Sink, names: Collection[str] = ()) -> None:
-        """Give them to ``sink``, a group of host counters at a time."""
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of host counters there are."""
+        return self._groups.names
+
+    def write(self, sink: Sink, names: Collection[str] = (), only: Collection[str] = ()) -> None:
+        """Give them to ``sink``, a group at a time; those groups ``only`` where it names any."""
         with self._lock:
-            collected = self._groups.read()
+            collected = self._groups.read(only)
             groups = [group.readings for group in collected]
             if collected:
                 groups.append(self._about(collected))
@@ -53,7 +58,8 @@ class NodePage:
                 text, count = self._text(readings, names)
                 series += count
                 sink(text.encode("utf-8", "replace"))
-            self.series = series
+            if not names and not only:
+                self.series = series
 
     def _about(self, collected: list[Collected]) -> Readings:
         return {

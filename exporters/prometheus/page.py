@@ -6,7 +6,7 @@ A page of many containers is megabytes; only its compressed form is ever held as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from isal import isal_zlib
@@ -17,12 +17,26 @@ from exporters.prometheus.node_page import NodePage
 from exporters.prometheus.plan import Sink
 from exporters.prometheus.self_metrics import SelfMetrics
 
-__all__ = ["Page", "SharedPage"]
+__all__ = ["Only", "Page", "SharedPage"]
 
 #: Bytes that are compressed at a time.
 _PIECE = 1 << 16
 #: zlib's name for a window of 32 KiB in a gzip container.
 _GZIP = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A part of the page: series of every kind that is named, none of our own."""
+
+    names: frozenset[str] = frozenset()  #: families
+    ids: frozenset[str] = frozenset()  #: of containers, as ``Exposition.write`` takes them
+    groups: frozenset[str] = frozenset()  #: of host counters; containers' series are left out then
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is named."""
+        return not (self.names or self.ids or self.groups)
 
 
 class Page:
@@ -43,26 +57,33 @@ class Page:
         self._max_age = max_age
         self._node = node
 
-    def write(self, sink: Sink, names: Collection[str] = (), ids: Collection[str] = ()) -> None:
-        """Give a page to ``sink`` piece by piece; with names or ids, without our own metrics."""
-        self._sampler.sample_if_older(self._max_age)
-        self._exposition.write(sink, names=names, ids=ids)
-        if self._node is not None and not ids:
-            self._node.write(sink, names)
-        if self._own is not None and not names and not ids:
+    def write(self, sink: Sink, only: Only | None = None) -> None:
+        """Give a page to ``sink`` piece by piece, the whole one or a part of it."""
+        if only is None or not only.groups:
+            self._sampler.sample_if_older(self._max_age)
+            names, ids = (only.names, only.ids) if only else ((), ())
+            self._exposition.write(sink, names=names, ids=ids)
+        if self._node is not None and (only is None or not only.ids):
+            self._node.write(sink, only.names if only else (), only.groups if only else ())
+        if self._own is not None and only is None:
             self._own.write(sink)
 
-    def plain(self, names: Collection[str] = (), ids: Collection[str] = ()) -> bytes:
+    def plain(self, only: Only | None = None) -> bytes:
         """A page."""
         parts: list[bytes] = []
-        self.write(parts.append, names, ids)
+        self.write(parts.append, only)
         return b"".join(parts)
 
-    def gzip(self, names: Collection[str] = (), ids: Collection[str] = ()) -> bytes:
+    def gzip(self, only: Only | None = None) -> bytes:
         """A page, compressed."""
         packer = _Packer()
-        self.write(packer.add, names, ids)
+        self.write(packer.add, only)
         return packer.finish()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of host counters that can be asked for alone."""
+        return self._node.groups if self._node else ()
 
 
 class SharedPage:

@@ -44,17 +44,17 @@ class Plan:
         self.host = host
         self.series = 0
         self.dropped = 0  #: series of the containers that were left out
-        self.left_out = 0  #: how many containers that are
+        self.left_out: list[int] = []  #: which of the entries these are, by their number
         by_row: list[list[_Line]] = [[] for _ in FAMILIES]
         position = 0
         for row, text in host:
             by_row[row].append(("", text, position))
             position += 1
-        for entry in entries:
+        for number, entry in enumerate(entries):
             rows, head = entry.rows, entry.head
             if position - self.dropped + len(rows) > max_series:
                 self.dropped += len(rows)
-                self.left_out += 1
+                self.left_out.append(number)
                 position += len(rows)
                 continue
             for row, text in rows:

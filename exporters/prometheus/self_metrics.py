@@ -107,6 +107,11 @@ def sampling_metrics(sampler: Sampler, exposition: Exposition) -> Source:
             "Series left off the page, over the limit, summed over scrapes.",
             value=exposition.dropped_series,
         )
+        yield OwnGauge(
+            "taffrail_exposition_left_out_containers",
+            "Containers that are not on the page, over the limit of series.",
+            value=exposition.left_out,
+        )
 
     return source
 

@@ -253,7 +253,9 @@ def test_a_failed_counter_sets_the_scrape_error(host: Callable[..., Recorded]) -
     assert recorded.of("web")["container_cpu_usage_seconds_total"] == [1.0]
 
 
-def test_over_the_limit_whole_containers_are_left_off_and_counted(host: Callable[..., Recorded]) -> None:
+def test_over_the_limit_whole_containers_are_left_off_and_counted(
+    host: Callable[..., Recorded], caplog: pytest.LogCaptureFixture
+) -> None:
     unlimited = host()
     unlimited.containers.update(WEB)
     unlimited.text()
@@ -265,6 +267,13 @@ def test_over_the_limit_whole_containers_are_left_off_and_counted(host: Callable
     before = recorded.page.dropped_series
     assert recorded.of("web")["container_last_seen"] == [NOW // 10**9]
     assert recorded.page.dropped_series > before  # of every scrape
+    assert recorded.page.left_out == 1
+    assert caplog.text.count("1 containers are left off /metrics: late") == 1  # once for the same ones
+    recorded.containers.remove("6a" * 32, WEB.engine)
+    recorded.containers.update(replace(WEB, id="6b" * 32, name="later"))
+    recorded.text()
+    assert recorded.page.left_out == 2  # its tombstone has series, too
+    assert "2 containers are left off /metrics: " in caplog.text
 
 
 def test_only_the_families_asked_for(host: Callable[..., Recorded]) -> None:

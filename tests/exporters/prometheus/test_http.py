@@ -32,8 +32,17 @@ def get(
     sampler: Sampler, own: SelfMetrics, query: str = "", node: NodePage | None = None, **headers: str
 ) -> tuple[Any, bytes]:
     """One scrape over a real socket; the answer's headers, and its body as it was sent."""
+    status, answered, body = ask(sampler, own, query, node, **headers)
+    assert status == 200
+    return answered, body
 
-    async def scrape() -> tuple[Any, bytes]:
+
+def ask(
+    sampler: Sampler, own: SelfMetrics, query: str = "", node: NodePage | None = None, **headers: str
+) -> tuple[int, Any, bytes]:
+    """The same, with whatever status it has."""
+
+    async def scrape() -> tuple[int, Any, bytes]:
         app = web.Application()
         routes(app, Exposition(Containers(), sampler), sampler, own, node=node)
         runner = web.AppRunner(app)
@@ -46,8 +55,7 @@ def get(
                 auto_decompress=False, skip_auto_headers=["Accept-Encoding"]
             ) as client:
                 async with client.get(f"http://127.0.0.1:{port}/metrics{query}", headers=headers) as answer:
-                    assert answer.status == 200
-                    return answer.headers, await answer.read()
+                    return answer.status, answer.headers, await answer.read()
         finally:
             await runner.cleanup()
 
@@ -139,3 +147,25 @@ def test_the_hosts_series_are_on_the_page_and_can_be_asked_for_alone(sampler: Sa
     assert names(body) == {"machine_cpu_cores", "node_load1"}
     sent = page_of(Exposition(Containers(), sampler), sampler, own, node=node)()
     assert {"container_last_seen", "node_load1", "taffrail_host_series"} <= names(sent)
+
+
+def test_groups_of_host_counters_can_be_asked_for_as_node_exporter_has_it(sampler: Sampler) -> None:
+    node = NodePage(HostGroups(groups=["loadavg", "uname", "stat"]))
+    _, body = get(sampler, SelfMetrics(), "?collect[]=loadavg&collect[]=uname", node=node)
+    assert names(body) == {
+        *("node_load1", "node_load5", "node_load15", "node_uname_info", "node_exporter_build_info"),
+        *("node_scrape_collector_duration_seconds", "node_scrape_collector_success"),
+    }
+    assert sampler.passes == 0  # no container was asked for
+    _, body = get(sampler, SelfMetrics(), "?collect[]=loadavg&name=node_load5", node=node)
+    assert names(body) == {"node_load5"}
+    status, _, body = ask(sampler, SelfMetrics(), "?collect[]=loadagv", node=node)
+    assert (status, body) == (
+        400,
+        b"collect[]=loadagv: no such group of host counters; there are loadavg, stat, uname\n",
+    )
+    assert ask(sampler, SelfMetrics(), "?collect[]=uname")[0] == 400  # the host's counters are off
+    node.render()
+    whole = node.series
+    node.render(["node_load1"])
+    assert node.series == whole > 10  # of a whole page
