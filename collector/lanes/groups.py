@@ -39,6 +39,12 @@ class Choice:
     cgroups: bool = False  #: whether it says something of a service or a slice, too
 
 
+def _perf(roots: Roots, seconds: float) -> Group:
+    from collector.lanes.perf import PerfGroup  # ctypes: memory that few agents need
+
+    return PerfGroup(roots, seconds)
+
+
 CHOICES: Mapping[str, Choice] = {
     "tcp": Choice(True, 30.0, lambda _, seconds: TcpGroup(seconds)),
     "udp": Choice(True, 30.0, lambda _, seconds: UdpGroup(seconds)),
@@ -54,6 +60,7 @@ CHOICES: Mapping[str, Choice] = {
     "commands": Choice(False, 30.0, CommandGroup, cgroups=True),
     "sched": Choice(False, 30.0, SchedGroup, cgroups=True),
     "memory_numa": Choice(False, 60.0, lambda _, seconds: NumaGroup(seconds), cgroups=True),
+    "perf": Choice(False, 60.0, _perf, cgroups=True),
     "referenced_memory": Choice(False, 60.0, ReferencedGroup, cgroups=True),
     "cpuset": Choice(False, 60.0, lambda _, seconds: CpusetGroup(seconds), cgroups=True),
 }

@@ -125,6 +125,14 @@ _MEMORY = (
         "Times the limit of huge pages was hit.",
         varies=("pagesize",),
     ),
+    _row("perf", _COUNTER, "container_perf_events_total", "Events by perf's name.", varies=("event",)),
+    _row(
+        "perf",
+        _GAUGE,
+        "container_perf_events_scaling_ratio",
+        "Share of the time in which the event was counted; counts are scaled up by it.",
+        varies=("event",),
+    ),
     _row(
         "referenced_memory",
         _GAUGE,

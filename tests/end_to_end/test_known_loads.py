@@ -175,6 +175,11 @@ def test_too_much_memory_is_a_kill_an_event_and_a_counter(shared_taffrail, run, 
     )
     assert value("hungry", "container_exit_code") == 137
     assert value("hungry", "container_oom_events_total") == 1
+    query = ("search", "container:hungry event:oom_kill", "--format", "json")
+    eventually(lambda: shared_taffrail.taffrail(*query, check=False), "the line about whom the kernel killed")
+    killed = json.loads(json.loads(shared_taffrail.taffrail(*query))["line"])
+    assert (killed["command"], killed["limit_bytes"]) == ("dd", 64 << 20)
+    assert killed["usage_bytes"] <= 64 << 20
 
 
 def test_held_memory_is_anonymous_memory(run, value, eventually) -> None:
