@@ -187,6 +187,10 @@ def test_a_counter_that_goes_back_is_shown_as_it_is(recorded: Callable[[str], Ro
         with usage.open("r+") as file:  # in place: the sampler holds it open
             file.truncate()
             file.write("1000000000\n")
+        stat = (tmp_path / "proc/stat").read_text()
+        assert "cpu  100000 " in stat
+        with (tmp_path / "proc/stat").open("r+") as file:  # the host's time goes on
+            file.write(stat.replace("cpu  100000 ", "cpu  100100 "))
         sampler.sample_all(10**18 + 10**9)
         second = sampler.latest(identity)
         assert first is not None
@@ -195,6 +199,8 @@ def test_a_counter_that_goes_back_is_shown_as_it_is(recorded: Callable[[str], Ro
         assert second.cpu is not None
         assert second.cpu.usage_seconds == 1.0 < first.cpu.usage_seconds
         assert sampler.stats(identity).cpu_percent == 0
-        assert sampler.latest(HOST) is not None
+        host = sampler.latest(HOST)
+        assert host is not None
+        assert host.host_cpu_seconds == pytest.approx((first.host_cpu_seconds or 0) + 1)
     finally:
         sampler.close()

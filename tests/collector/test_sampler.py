@@ -188,6 +188,9 @@ def test_a_restart_is_a_new_cgroup_in_the_same_history(
     assert sample.memory is not None
     assert sample.memory.usage_bytes < 64 << 20
     assert len(sampler.history(known.id)) > points
+    starts = [point.starts for point in sampler.history(known.id)]
+    assert set(starts[:points]) == {0}
+    assert set(starts[points + 1 :]) == {1}  # between them the last read of the first run
 
 
 @pytest.mark.parametrize(
