@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import heapq
 import os
 import random
@@ -140,8 +141,9 @@ HEAD = (
 
 def look(agent: Agent, started: float, parent: str) -> Moment:
     """Scrape the page and read what the kernel knows of the process."""
-    with urllib.request.urlopen(f"{agent.url}/metrics", timeout=60) as answer:
-        page: bytes = answer.read()
+    request = urllib.request.Request(f"{agent.url}/metrics", headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        page = gzip.decompress(answer.read())
     ours = re.compile(rb'"(?:%s/|[^"]*churn-real-)' % parent.encode())
     seen = [
         line for line in page.splitlines() if line.startswith(b"container_last_seen{") and b"name=" in line
