@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-import msgpack
+import orjson
 
 __all__ = [
     "BY_MEMORY",
@@ -187,13 +187,12 @@ def idle(group: Group) -> Group:
 
 
 def encode_step(step: Step) -> bytes:
-    """As msgpack, fields by their place."""
+    """As JSON, fields by their place."""
     groups = [
         (g.id, g.name, g.others, g.others_cpu_us, [_packed(process) for process in g.processes])
         for g in step.groups
     ]
-    packed: bytes = msgpack.packb((_VERSION, step.span_us, step.whole, groups))
-    return packed
+    return orjson.dumps((_VERSION, step.span_us, step.whole, groups))
 
 
 def _packed(process: BusyProcess) -> tuple[object, ...]:
@@ -219,7 +218,7 @@ def _packed(process: BusyProcess) -> tuple[object, ...]:
 def decode_step(data: bytes) -> Step:
     """``encode_step`` undone. Raises ValueError for what is none."""
     try:
-        version, span_us, whole, groups = msgpack.unpackb(data)
+        version, span_us, whole, groups = orjson.loads(data)
         if version != _VERSION:
             raise ValueError(f"version {version}, expected {_VERSION}")
         return Step(
@@ -230,7 +229,7 @@ def decode_step(data: bytes) -> Step:
                 for identity, name, others, cpu_us, processes in groups
             ),
         )
-    except (TypeError, ValueError, msgpack.UnpackException) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"a step of processes that cannot be read: {error}") from error
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import msgpack
+import orjson
 
 from collector.history.step_log import StepLog
 from collector.processes.graph import ConnectionGraph, Edge, Node, Picture
@@ -127,9 +127,9 @@ class MapRecorder:
 
 
 def encode_map(nodes: Sequence[Node], edges: Sequence[Edge]) -> bytes:
-    """As msgpack; edges name nodes by their place in the list."""
+    """As JSON; edges name nodes by their place in the list."""
     places = {node.id: place for place, node in enumerate(nodes)}
-    packed: bytes = msgpack.packb(
+    return orjson.dumps(
         (
             _VERSION,
             [(node.id, node.name, node.kind) for node in nodes],
@@ -150,18 +150,17 @@ def encode_map(nodes: Sequence[Node], edges: Sequence[Edge]) -> bytes:
             ],
         )
     )
-    return packed
 
 
 def decode_map(data: bytes) -> tuple[list[Node], list[Edge]]:
     """``encode_map`` undone. Raises ValueError for what is none."""
     try:
-        version, packed, edges = msgpack.unpackb(data)
+        version, packed, edges = orjson.loads(data)
         if version != _VERSION:
             raise ValueError(f"version {version}, expected {_VERSION}")
         nodes = [Node(*one) for one in packed]
         return nodes, [Edge(nodes[client].id, nodes[server].id, *rest) for client, server, *rest in edges]
-    except (TypeError, ValueError, IndexError, msgpack.UnpackException) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"a map of connections that cannot be read: {error}") from error
 
 

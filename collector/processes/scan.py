@@ -70,6 +70,7 @@ class Scan:
         self._clocks = proc == Path("/proc")
         self._spent = spent
         self._known: dict[int, _Known] = {}
+        self._cgroups: dict[bytes, bytes] = {}  # hundreds of processes are in the same one
         self._looks = 0
         self._looked_boot = 0.0  # when the last look was, since boot
         self._boot_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -97,6 +98,8 @@ class Scan:
                 elif known.threads is not None and self._looks - known.hot > _COLD_LOOKS:
                     known.threads = None
         self._known = {pid: known for pid, known in self._known.items() if known.seen == self._looks}
+        if len(self._cgroups) > 2 * len(self._known):
+            self._cgroups = {known.cgroup: known.cgroup for known in self._known.values()}
         return seconds
 
     def by_cgroup(self, owner: Callable[[bytes], str]) -> Mapping[str, Sequence[int]]:
@@ -186,6 +189,7 @@ class Scan:
             io = _io(directory)
         finally:
             os.close(directory)
+        cgroup = self._cgroups.setdefault(cgroup, cgroup)
         clock_ns = self._clock(pid, stat)
         known = self._known.get(pid)
         if known is None or known.stat.start_ticks != stat.start_ticks:

@@ -91,6 +91,8 @@ def _now(client: AgentClient, args: argparse.Namespace) -> list[Row]:
 
 def _past(client: AgentClient, container: str, moment_ns: int) -> list[Row]:
     """What the agent recorded of a moment: one container's busiest processes, or all containers."""
+    from taffrail.errors import CommandError
+
     query = {"time": str(moment_ns)}
     if container:
         answer = cast(
@@ -98,4 +100,6 @@ def _past(client: AgentClient, container: str, moment_ns: int) -> list[Row]:
         )
         return sorted(answer["processes"], key=lambda row: -float(str(row["cpu_percent"] or 0)))
     past = cast("dict[str, list[Row]]", client.json("/api/v1/history/at", query))
+    if not past["containers"]:  # not even the host
+        raise CommandError("nothing is known of that time: the agent did not run, or it is too long ago")
     return [{**row, "status": "Running then"} for row in past["containers"] if row["id"] != "/"]
