@@ -233,7 +233,7 @@ class EngineDiscovery:
             return
         self._mine.add(container.id)
         known = self._containers.get(container_id)
-        cgroup = self._cgroup(container) or (known.cgroup if known else "")
+        cgroup = self._cgroup(container) or container.cgroup or (known.cgroup if known else "")
         self._containers.update(replace(container, cgroup=cgroup))
 
     def _cgroup(self, container: Container) -> str:

@@ -148,7 +148,8 @@ def _container(answer: Mapping[str, Any], engine: str, cgroup: str) -> Container
         engine=engine,
         state=status,
         pid=int(state.get("Pid") or 0) if running else 0,
-        cgroup=cgroup,
+        # Ours says where it put it: that outlives a first process nobody was quick enough to look at.
+        cgroup=cgroup or (str((answer.get("Taffrail") or {}).get("CgroupPath") or "") if running else ""),
         network_mode=str(host.get("NetworkMode") or ""),
         created_ns=parse_time(str(answer.get("Created") or "")),
         started_ns=parse_time(str(state.get("StartedAt") or "")),

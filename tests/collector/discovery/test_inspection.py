@@ -87,6 +87,14 @@ def test_our_engine_tells_its_log_directory() -> None:
     assert parse_inspect(data, "taffrail").log.directory == "/var/lib/taffrail/x"
 
 
+def test_our_engine_tells_the_cgroup_of_one_that_runs() -> None:
+    """It is there for a while after the first process has ended."""
+    ours = {"Taffrail": {"LogDirectory": "/x", "CgroupPath": "/taffrail/abc"}}
+    assert parse_inspect(answer() | ours, "taffrail").cgroup == "/taffrail/abc"
+    assert parse_inspect(answer(Status="exited", Pid=0) | ours, "taffrail").cgroup == ""
+    assert parse_inspect(answer(), "docker").cgroup == ""
+
+
 @pytest.mark.parametrize(
     ("state", "word"),
     [
