@@ -36,6 +36,7 @@ from taffrail.agent_inputs import Inputs, address_text
 from taffrail.agent_parts import Core, make_core
 from taffrail.agent_processes import add_processes
 from taffrail.config import Config
+from taffrail.heap import freeze, keep_trimmed
 from taffrail.history_metrics import history_metrics
 from taffrail.http_security import http_tls, refuse_if_open, token_check
 from taffrail.log_metrics import (
@@ -85,6 +86,7 @@ class Agent:
         self._paths.collector_state.mkdir(parents=True, exist_ok=True)
         async with contextlib.AsyncExitStack() as stack:
             tasks = await self._build(stack)
+            freeze()
             running = [asyncio.create_task(_named(name, work())) for name, work in tasks]
             stack.push_async_callback(_cancel, running)
             url = f"http{'s' if self._config.http.tls_cert else ''}://{self._endpoints.http}/"
@@ -109,6 +111,7 @@ class Agent:
         work: list[Work] = [
             ("sampling", sampler.run),
             ("tails", tails.run),
+            ("memory", keep_trimmed),
             *((f"lane {lane.name}", lane.run) for lane in core.lanes),
             *((f"discovery on {discovery.socket}", discovery.run) for discovery in discoveries),
         ]

@@ -21,7 +21,7 @@ __all__ = ["Checked", "check", "repair"]
 _NEWLINE, _QUOTE, _BRACE, _CLOSE = 10, 34, 123, 125
 _START = b'{"log":"'
 #: Fewer bytes are not worth the vector passes.
-_SMALL = 2048
+_SMALL = 1024
 
 
 class Checked(NamedTuple):
