@@ -2,7 +2,8 @@
 
 Some made cgroups stay, others appear at a rate, live for moments with a process in them and vanish; a few real
 containers of our engine do the same and write lines. The agent is a process of its own and is scraped as
-Prometheus does. The last rows say how much it grew once tombstones had come to their number.
+Prometheus does. The last rows say how much it grew once tombstones had come to their number. With ``--alone``
+the agent sees none of the host's other cgroups, so that what else goes on there is not measured.
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ LIVES = (0.1, 0.5, 2.0, 5.0, 20.0)
 OWN_NETWORK = 8
 #: Seconds after which as many tombstones go as come, and rings of seconds are as long as they get.
 SETTLED = 900.0
+
+
+#: Leaves nothing of every hierarchy but our cgroup in it, then runs the command. First arguments: an empty
+#: directory and the name of our cgroup.
+_ALONE = """
+aside=$1; own=$2; shift 2
+for top in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
+  mountpoint -q "$top" && test -e "$top$own/cgroup.procs" || continue
+  mount --bind "$top$own" "$aside"
+  mount -t tmpfs -o size=64k none "$top"
+  mkdir "$top$own"
+  mount --move "$aside" "$top$own"
+done
+exec "$@"
+"""
 
 
 @dataclass
@@ -191,8 +207,8 @@ def growth(moments: Sequence[Moment]) -> list[Row]:
 
 
 @contextlib.contextmanager
-def running(root: Path, settings: Sequence[str]) -> Iterator[tuple[Engine, Agent]]:
-    """Our engine without containers, and an agent that follows it and the cgroup tree."""
+def running(root: Path, settings: Sequence[str], alone: str) -> Iterator[tuple[Engine, Agent]]:
+    """Our engine without containers, and an agent that follows it and the cgroup tree, ``alone`` only of it."""
     values = (f"paths.run={root}/r", f"paths.state={root}/s", f"engine.bridge=tb{uuid.uuid4().hex[:8]}",
               f"collector.engines={root}/r/engine.sock", "http.address=127.0.0.1:0", "inputs.gelf=",
               "inputs.forward=", *settings)  # fmt: skip
@@ -202,13 +218,16 @@ def running(root: Path, settings: Sequence[str]) -> Iterator[tuple[Engine, Agent
     engine = Engine("taffrail", [*command, "engine"], root / "r/engine.sock", root, undo)
     with engine:
         engine.docker("import", "-", IMAGE, stdin=busybox_rootfs())
+        if alone:
+            (root / "aside").mkdir()
+            command = ["unshare", "-m", "sh", "-c", _ALONE, "sh", f"{root}/aside", alone, *command]
         with agent_process(command, root) as agent:
             yield engine, agent
 
 
-def churn(agent: Agent, engine: Engine, options: argparse.Namespace) -> list[Moment]:
+def churn(agent: Agent, engine: Engine, cgroups: Cgroups, options: argparse.Namespace) -> list[Moment]:
     """Make and unmake until the time is over; a moment every ``--scrape`` seconds, one a minute is printed."""
-    cgroups, chance, moments = Cgroups(), random.Random(1), []
+    chance, moments, failures = random.Random(1), [], 0
     real: list[subprocess.Popen[bytes]] = []
     started = time.monotonic()
     made = scraped = begun = 0
@@ -221,28 +240,34 @@ def churn(agent: Agent, engine: Engine, options: argparse.Namespace) -> list[Mom
                 made += 1
             if int(now * options.real) > begun:
                 begun += 1
-                real.append(_real(engine, begun))
+                real.append(_real(engine, begun, cgroups.parent))
             cgroups.reap()
             real = [process for process in real if process.poll() is None]
             if now >= scraped * options.scrape:
                 scraped = int(now / options.scrape) + 1
-                moments.append(look(agent, started, cgroups.parent))
+                try:
+                    moments.append(look(agent, started, cgroups.parent))
+                except OSError as error:
+                    failures += 1
+                    print(f"minute {now / 60:.1f}: {error}", flush=True)
+                    continue
                 if moments[-1].seconds // 60 > (moments[-2].seconds // 60 if moments[1:] else -1):
                     print(moments[-1].cells(), flush=True)
             time.sleep(0.02)
-        print(f"\n{made} cgroups and {begun} containers came and went.\n")
+        print(f"\n{made} cgroups and {begun} containers came and went, {failures} scrapes failed.\n")
         return moments
     finally:
         for process in real:
             process.wait(60)
-        cgroups.close()
 
 
-def _real(engine: Engine, number: int) -> subprocess.Popen[bytes]:
+def _real(engine: Engine, number: int, parent: str) -> subprocess.Popen[bytes]:
     script = f"i=0; while [ $i -lt 100 ]; do echo line $i of {number}; i=$((i+1)); done; sleep {number % 3}"
     words = ("docker", "-H", f"unix://{engine.socket}", "run", "--rm", "--name", f"churn-real-{number}")
     return subprocess.Popen(
-        [*words, IMAGE, "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [*words, "--cgroup-parent", parent, IMAGE, "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -255,13 +280,19 @@ def main() -> None:
     parser.add_argument("--steady", type=int, default=50, help="made cgroups that stay")
     parser.add_argument("--scrape", type=float, default=10, help="seconds between scrapes")
     parser.add_argument("--set", action="append", default=[], help="a setting for the agent")
+    parser.add_argument("--alone", action="store_true", help="hide all other cgroups from the agent")
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("making cgroups needs root")
     print(HEAD, flush=True)
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfb") as directory:
-        with running(Path(directory), options.set) as (engine, agent):
-            moments = churn(agent, engine, options)
+    cgroups = Cgroups()
+    try:
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfb") as directory:
+            alone = cgroups.parent.strip("/") if options.alone else ""
+            with running(Path(directory), options.set, alone) as (engine, agent):
+                moments = churn(agent, engine, cgroups, options)
+    finally:
+        cgroups.close()
     print_table(growth(moments))
 
 
