@@ -1,7 +1,8 @@
 """The page a Prometheus server scrapes: text format 0.0.4, written for many containers at little cost.
 
-The page is a plan (``plan.py``) filled with one list of values; the plan is made anew only when a series comes
-or goes. Values carry no timestamps, so a series that is gone is stale at once. Serving is ``http.py``'s.
+The page is a plan (``plan.py``) filled with the values of each container; a part of the plan is made anew when a
+series comes or goes. Values carry no timestamps, so a series that is gone is stale at once. Serving is
+``http.py``'s.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers, Tombstone
@@ -68,8 +69,10 @@ class Exposition:
         self._board = board or Board()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
-        self._plan: Plan | None = None
-        self._left_out: tuple[str, ...] = ()
+        self._plan = Plan()
+        self._changed: dict[str, None] = {}  # entries whose rows are others than in the plan
+        self._left_out: dict[str, None] = {}
+        self._dropped = 0  # series of those
         self._disks: dict[str, str] = {}
         self._filesystems: tuple[FileSystem, ...] = ()
         self._filesystems_ns = 0
@@ -101,89 +104,102 @@ class Exposition:
         """
         now_ns = time.time_ns() if now_ns is None else now_ns
         with self._lock:
-            changed, error = self._update(now_ns)
+            error = self._update(now_ns)
             host, values = self._without_container(now_ns, error)
             if ids:
-                self._of_some(sink, names, ids)
-                return
-            for entry in self._entries.values():
-                values += entry.values
-            if names:
-                Plan(host, self._entries.values(), self._max_series, names).fill(values, sink)
-                return
-            if self._plan is None or changed or self._plan.host != host:
-                self._plan = Plan(host, self._entries.values(), self._max_series)
-            self.series = self._plan.series
-            self.dropped_series += self._plan.dropped
-            self._note_left_out(self._plan)
-            self._plan.fill(values, sink)
+                found = ((word, self._containers.get(word)) for word in ids)
+                keys = {container.id if container else word for word, container in found}
+                self._part([key for key in self._entries if key in keys], names).fill([], (), sink)
+            elif names:
+                self._leave_out(len(host))
+                on_page = [key for key in self._entries if key not in self._left_out]
+                self._part(on_page, names).fill(host, values, sink)
+            else:
+                self._leave_out(len(host))
+                for key in self._changed:
+                    if key in self._entries and key not in self._left_out:
+                        self._plan.put(key, self._entries[key])
+                    else:
+                        self._plan.remove(key)
+                self._changed.clear()
+                self._plan.fill(host, values, sink)
+                self.series = self._plan.series
+                self.dropped_series += self._dropped
 
-    def _note_left_out(self, plan: Plan) -> None:
-        """Say which containers are left off the page, when they are others than before."""
-        keys = list(self._entries) if plan.left_out else []
-        left_out = tuple(keys[number] for number in plan.left_out)
-        if left_out != self._left_out:
-            self._left_out = left_out
-            if left_out:
-                found = (self._containers.get(key) for key in left_out[:_NAMED])
-                names = [known.name or known.id for known in found if known]
-                logger.warning(
-                    "%d series are more than the limit of %d: %d containers are left off /metrics: %s%s",
-                    plan.dropped,
-                    self._max_series,
-                    len(left_out),
-                    ", ".join(names),
-                    ", …" if len(left_out) > len(names) else "",
-                )
+    def _part(self, keys: Iterable[str], names: Collection[str]) -> Plan:
+        """A plan of some containers and families, for one page."""
+        plan = Plan(names)
+        for key in keys:
+            plan.put(key, self._entries[key])
+        return plan
+
+    def _leave_out(self, host: int) -> None:
+        """Decide which containers are over the limit, those that came last first, and say so when they are others."""
+        count, self._dropped = host, 0
+        left_out: dict[str, None] = {}
+        for key, entry in self._entries.items():
+            if count + len(entry.rows) > self._max_series:
+                left_out[key] = None
+                self._dropped += len(entry.rows)
+            else:
+                count += len(entry.rows)
+        if left_out.keys() == self._left_out.keys():
+            return
+        self._changed |= dict.fromkeys(left_out.keys() ^ self._left_out.keys())
+        self._left_out = left_out
+        if left_out:
+            found = (self._containers.get(key) for key in list(left_out)[:_NAMED])
+            names = [known.name or known.id for known in found if known]
+            logger.warning(
+                "%d series are more than the limit of %d: %d containers are left off /metrics: %s%s",
+                self._dropped,
+                self._max_series,
+                len(left_out),
+                ", ".join(names),
+                ", …" if len(left_out) > len(names) else "",
+            )
 
     @property
     def left_out(self) -> int:
         """How many containers are left off the page, over ``max_series``."""
         return len(self._left_out)
 
-    def _of_some(self, sink: Sink, names: Collection[str], ids: Collection[str]) -> None:
-        found = ((word, self._containers.get(word)) for word in ids)
-        keys = {container.id if container else word for word, container in found}
-        entries = [entry for key, entry in self._entries.items() if key in keys]
-        values = [value for entry in entries for value in entry.values]
-        Plan([], entries, self._max_series, names).fill(values, sink)
-
-    def _update(self, now_ns: int) -> tuple[bool, bool]:
-        """Bring every entry up to date: whether the set of series changed, whether a counter failed."""
+    def _update(self, now_ns: int) -> bool:
+        """Bring every entry up to date: whether a counter failed."""
         stones = {stone.container.id: stone for stone in self._containers.tombstones()}
         containers = {container.id: container for container in self._containers.all()}
         for container_id, stone in stones.items():
             containers.setdefault(container_id, stone.container)
         if self.all_cgroups:
             containers |= {cgroup.id: cgroup for cgroup in self._containers.cgroups()}
-        changed = error = False
+        error = False
         for container_id in [key for key in self._entries if key != HOST and key not in containers]:
             del self._entries[container_id]
-            changed = True
+            self._changed[container_id] = None
         now = now_ns // 1_000_000_000
         host = self._sampler.latest(HOST)
-        changed |= self._one(HOST, self._host, host, now, True)
+        self._one(HOST, self._host, host, now, True)
         error |= bool(host and host.errors)
         for container_id, container in containers.items():
             sample = self._sampler.latest(container_id)
             running = container.state in RUNNING
             last_seen = now if running else _last_seen(stones.get(container_id))
-            changed |= self._one(container_id, container, sample, last_seen, running)
+            self._one(container_id, container, sample, last_seen, running)
             error |= bool(running and sample and sample.errors)
-        return changed, error
+        return error
 
     def _one(
         self, key: str, container: Container, sample: Sample | None, last_seen: int | None, running: bool
-    ) -> bool:
+    ) -> None:
         entry = self._entries.get(key)
-        new = entry is None
         if entry is None:
             entry = self._entries[key] = Entry()
+            self._changed[key] = None
         base = self._rules.of if key != HOST else _host_labels
         slow = self._board.of(key)
         memory = self._sampler.machine.memory.total_bytes
-        changed = entry.update(container, base, sample, last_seen, running, self._device_name, slow, memory)
-        return changed or new
+        if entry.update(container, base, sample, last_seen, running, self._device_name, slow, memory):
+            self._changed[key] = None
 
     def _without_container(self, now_ns: int, error: bool) -> tuple[list[Row], list[Number]]:
         if now_ns - self._filesystems_ns > _FILESYSTEMS_NS:

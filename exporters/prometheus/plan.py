@@ -1,12 +1,14 @@
 """The lines of a page, laid out once for a set of series and filled with the values of every scrape.
 
-Lines are grouped by family and cut into blocks of some hundred: what does not change in a block is not written
-anew, and no single step is long. Which series there are is ``exposition.py``'s to know.
+Lines are grouped by family, and within a family by groups of containers: a container that comes or goes has
+its own group laid out anew, values that did not change are not written again, and no single step is long.
+Which series there are is ``exposition.py``'s to know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -18,87 +20,133 @@ __all__ = ["Plan", "Sink"]
 #: Takes the next bytes of a page.
 Sink = Callable[[bytes], object]
 
-#: What comes before the labels: of a family's first line with its header, and of its other lines.
-_FIRST = {
-    family.name: f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n{family.name}"
+#: Containers of a group.
+_CONTAINERS = 64
+_HEADERS = {
+    family.name: f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n".encode()
     for family in FAMILIES
 }
-_NEXT = {family.name: f"\n{family.name}" for family in FAMILIES}
-#: Lines of a block: its text is small enough for memory that is used again and again.
-_LINES = 256
-
-#: A line: the container's labels, what comes behind them, and where in the list of values its value is.
-_Line = tuple[str, str, int]
+#: A family's place on the page; rows of one name are one family.
+_PLACES = {name: place for place, name in enumerate(_HEADERS)}
+_NAMES = tuple(_HEADERS)
 
 
 class Plan:
     """Every line up to its value, in the order of the page."""
 
-    def __init__(
-        self, host: list[Row], entries: Iterable[Entry], max_series: int, names: Collection[str] = ()
-    ) -> None:
-        """``host`` are rows without a container, whose values come first; ``names`` leaves those families only.
+    def __init__(self, names: Collection[str] = ()) -> None:
+        """``names`` leaves those families only, where it has any."""
+        self.series = 0  #: lines of the page that was filled last
+        self._wanted = [not names or family.name in names for family in FAMILIES]
+        self._host: list[Row] = []
+        self._groups = [_Group()]  # the first is that of rows without a container
+        self._of: dict[str, _Group] = {}
+        self._order: list[tuple[bytes, _Block, int]] = []
 
-        Containers over ``max_series`` are left out whole, the values of all are expected.
-        """
-        self.host = host
+    def put(self, key: str, entry: Entry) -> None:
+        """Take a container onto the page, or its rows, which are others than before."""
+        group = self._of.get(key)
+        if group is None:
+            rooms = (group for group in self._groups[1:] if len(group.entries) < _CONTAINERS)
+            group = next(rooms, None)
+            if group is None:
+                group = _Group()
+                self._groups.append(group)
+            self._of[key] = group
+        group.entries[key] = entry
+        group.stale = True
+
+    def remove(self, key: str) -> None:
+        """Take a container off the page, if it is on it."""
+        group = self._of.pop(key, None)
+        if group is not None:
+            del group.entries[key]
+            group.stale = True
+            if not group.entries:
+                self._groups.remove(group)
+                self._order = []
+
+    def fill(self, host: list[Row], values: Sequence[Number], sink: Sink) -> None:
+        """Give the page to ``sink``, block by block. ``host`` are the rows without a container, with their values."""
+        if host != self._host:
+            self._host, self._groups[0].stale = host, True
+        if not self._order or any(group.stale for group in self._groups):
+            self._lay_out()
+        of_groups = [values, *(group.values() for group in self._groups[1:])]
+        for header, block, number in self._order:
+            if header:
+                sink(header)
+            sink(block.fill(of_groups[number]))
+
+    def _lay_out(self) -> None:
+        places: list[list[tuple[_Block, int]]] = [[] for _ in _NAMES]
         self.series = 0
-        self.dropped = 0  #: series of the containers that were left out
-        self.left_out: list[int] = []  #: which of the entries these are, by their number
+        for number, group in enumerate(self._groups):
+            if group.stale:
+                group.lay_out(self._wanted, () if number else self._host)
+            self.series += group.series
+            for place, block in group.blocks:
+                places[place].append((block, number))
+        self._order = [
+            (b"" if after else _HEADERS[name], block, number)
+            for name, blocks in zip(_NAMES, places, strict=True)
+            for after, (block, number) in enumerate(blocks)
+        ]
+
+
+class _Group:
+    """Some containers and their blocks, a family each."""
+
+    __slots__ = ("blocks", "entries", "series", "stale")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.blocks: list[tuple[int, _Block]] = []  # with their places on the page, in order
+        self.series = 0
+        self.stale = True
+
+    def values(self) -> list[Number]:
+        """The values of all its containers now."""
+        return list(chain.from_iterable([entry.values for entry in self.entries.values()]))
+
+    def lay_out(self, wanted: Sequence[bool], host: Sequence[Row]) -> None:
+        """Make the blocks anew, of ``host``'s rows or of the containers'."""
         by_row: list[list[_Line]] = [[] for _ in FAMILIES]
         position = 0
-        for row, text in host:
-            by_row[row].append(("", text, position))
-            position += 1
-        for number, entry in enumerate(entries):
-            rows, head = entry.rows, entry.head
-            if position - self.dropped + len(rows) > max_series:
-                self.dropped += len(rows)
-                self.left_out.append(number)
-                position += len(rows)
-                continue
+        for head, rows in (("", host), *((entry.head, entry.rows) for entry in self.entries.values())):
             for row, text in rows:
                 by_row[row].append((head, text, position))
                 position += 1
-        self._blocks: list[_Block] = []
-        self._lay_out(by_row, names)
+        by_place: dict[int, list[_Line]] = {}
+        for family, lines, shown in zip(FAMILIES, by_row, wanted, strict=True):
+            if lines and shown:
+                by_place.setdefault(_PLACES[family.name], []).extend(lines)
+        self.blocks = [(place, _Block(_NAMES[place], lines)) for place, lines in by_place.items()]
+        self.series = sum(map(len, by_place.values()))
+        self.stale = False
 
-    def _lay_out(self, by_row: list[list[_Line]], names: Collection[str]) -> None:
-        open_family = ""
-        for family, lines in zip(FAMILIES, by_row, strict=True):
-            if not lines or (names and family.name not in names):
-                continue
-            start = _NEXT[family.name][1:] if family.name == open_family else _FIRST[family.name]
-            open_family = family.name
-            for first in range(0, len(lines), _LINES):
-                block = lines[first : first + _LINES]
-                self._blocks.append(_Block(start, _NEXT[family.name], block))
-                start = _NEXT[family.name][1:]
-            self.series += len(lines)
 
-    def fill(self, values: list[Number], sink: Sink) -> None:
-        """Give the page with these values to ``sink``, block by block."""
-        for block in self._blocks:
-            sink(block.fill(values))
+#: A line: the container's labels, what comes behind them, and where in the list of values its value is.
+_Line = tuple[str, str, int]
 
 
 class _Block:
-    """Some lines of one family: of each four parts, of which the first three are shared with other lines."""
+    """Lines of one family: of each four parts, of which the first three are shared with other lines."""
 
     __slots__ = ("_last", "_parts", "_pick")
 
-    def __init__(self, start: str, following: str, lines: list[_Line]) -> None:
+    def __init__(self, name: str, lines: list[_Line]) -> None:
         parts: list[str] = []
+        start, following = name, f"\n{name}"
         for head, text, _ in lines:
             parts += (start, head, text, "")
             start = following
         parts.append("\n")
         self._parts = parts
-        positions = [position for _, _, position in lines]
-        self._pick: Callable[[list[Number]], Any] = itemgetter(*positions)
+        self._pick: Callable[[Sequence[Number]], Any] = itemgetter(*[position for _, _, position in lines])
         self._last: Any = None
 
-    def fill(self, values: list[Number]) -> bytes:
+    def fill(self, values: Sequence[Number]) -> bytes:
         """The text with these values: the name, labels and value of each line."""
         picked = self._pick(values)
         parts = self._parts

@@ -285,6 +285,18 @@ def test_only_the_families_asked_for(host: Callable[..., Recorded]) -> None:
     assert len(recorded.text()) > 10 * len(text)  # and the whole page is whole afterwards
 
 
+def test_a_change_first_seen_by_a_filtered_page_is_on_the_whole_one(host: Callable[..., Recorded]) -> None:
+    recorded = host()
+    recorded.containers.update(WEB)
+    recorded.text()
+    recorded.containers.update(replace(WEB, id="6c" * 32, name="new", restarts=7))
+    assert "new" in recorded.text("container_last_seen")
+    assert recorded.of("new")["container_restarts_total"] == [7]
+    recorded.containers.remove(WEB.id, WEB.engine)
+    recorded.text("container_last_seen")
+    assert recorded.of("new")["container_restarts_total"] == [7]
+
+
 def test_labels_by_default_and_all(host: Callable[..., Recorded]) -> None:
     recorded, everything = host(), host(rules=LabelRules(all=True))
     for each in (recorded, everything):

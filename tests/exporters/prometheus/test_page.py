@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -127,16 +126,17 @@ def test_values_that_change_back_and_forth_are_written_as_they_are() -> None:
     entry = Entry()
     container = Container("ab" * 32, "web", state="exited", exit_code=0)
 
-    def line(values: Callable[[], list[float]]) -> str:
+    def line() -> str:
         parts: list[bytes] = []
-        plan.fill(values(), parts.append)
+        plan.fill([], [], parts.append)
         return b"".join(parts).decode()
 
     entry.update(container, lambda _: 'id="x"', None, 5, True, str, {})
-    plan = Plan([], [entry], 1000)
+    plan = Plan()
+    plan.put("x", entry)
     for seen in (5, 6, 6, 5, 2**60, 0.25, 0, float("nan"), float("nan")):
         entry.values[0] = seen
-        assert f'container_last_seen{{id="x"}} {seen}\n' in line(lambda: list(entry.values))
+        assert f'container_last_seen{{id="x"}} {seen}\n' in line()
 
 
 def test_our_own_metrics_are_at_the_end_of_a_whole_page_only() -> None:
@@ -147,3 +147,38 @@ def test_our_own_metrics_are_at_the_end_of_a_whole_page_only() -> None:
     assert b"process_cpu_seconds_total" not in page.plain(Only(ids=frozenset({"/"})))
     assert b"process_cpu_seconds_total" not in page.plain(Only(frozenset({"container_last_seen"})))
     sampler.close()
+
+
+def test_containers_that_come_and_go_leave_a_plan_like_a_new_one() -> None:
+    def page(plan: Plan) -> list[bytes]:
+        parts: list[bytes] = []
+        plan.fill([], [], parts.append)
+        return sorted(b"".join(parts).splitlines())
+
+    def entry(number: int) -> Entry:
+        made = Entry()
+        container = Container(f"{number:064x}", f"c{number}", state="exited", exit_code=number)
+        made.update(container, lambda _: f'id="{number}"', None, 5, True, str, {})
+        return made
+
+    kept = Plan()
+    entries = {str(number): entry(number) for number in range(200)}
+    for key, one in entries.items():
+        kept.put(key, one)
+    page(kept)
+    for number in (0, 63, 64, 199, *range(128, 192)):
+        kept.remove(str(number))
+        del entries[str(number)]
+    kept.remove("never there")
+    page(kept)
+    for number in (300, 5, 301):  # the second is another container by now
+        entries[str(number)] = entry(number)
+        kept.put(str(number), entries[str(number)])
+    new = Plan()
+    for key, one in entries.items():
+        new.put(key, one)
+    assert page(kept) == page(new)
+    assert kept.series == new.series == sum(len(one.rows) for one in entries.values())
+    for key in entries:
+        kept.remove(key)
+    assert page(kept) == []
