@@ -32,6 +32,7 @@ from collector.roots import Roots
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.families import FAMILIES
+from exporters.prometheus.labels import LabelRules
 
 NOW = 2_000_000_000 * 10**9
 #: cAdvisor's own names that promtool would have otherwise, and which are kept.
@@ -123,12 +124,13 @@ def _now(containers: Containers, container: Container) -> Container:
     return found
 
 
-async def pages(directory: Path) -> str:
-    """The page of a recorded host, a second before ``NOW`` and after what happened then."""
+async def rendered(directory: Path, rules: LabelRules, *names: str, all_cgroups: bool = False) -> str:
+    """The page of a recorded host after what happened; of the families named, where any are."""
     containers = Containers(300, lambda: NOW)
     roots = Roots(*(directory / part for part in ("proc", "sys", "root")))
-    sampler = Sampler(containers, roots)
-    exposition = Exposition(containers, sampler, version="1.2.3")
+    sampler = Sampler(containers, roots, bare_every=1)
+    exposition = Exposition(containers, sampler, rules, version="1.2.3")
+    exposition.all_cgroups = all_cgroups
     async with contextlib.AsyncExitStack() as work:
         work.callback(sampler.close)
         await follow(directory, containers, work)
@@ -136,13 +138,19 @@ async def pages(directory: Path) -> str:
             sampler.sample_all(NOW - seconds * 10**9)
         await happen(directory, containers)
         sampler.sample_all(NOW)
-        return exposition.render(NOW).decode()
+        return exposition.render(NOW, names).decode()
+
+
+def page_of(name: str, rules: LabelRules, *names: str, all_cgroups: bool = False) -> str:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfh") as directory:
+        unpacked = host_archive.unpack(name, Path(directory))
+        return asyncio.run(rendered(unpacked, rules, *names, all_cgroups=all_cgroups))
 
 
 @functools.cache
 def page(name: str) -> str:
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tfh") as directory:
-        return asyncio.run(pages(host_archive.unpack(name, Path(directory))))
+    """As it is without configuration."""
+    return page_of(name, LabelRules())
 
 
 @pytest.fixture(params=host_archive.names())
@@ -176,3 +184,21 @@ def test_the_page_is_read_back_as_it_was_meant(name: str) -> None:
             seen[sample.name, frozenset(sample.labels.items())] += 1
     assert [series for series, count in seen.items() if count > 1] == []
     assert sum(seen.values()) == sum(line[0] != "#" for line in page(name).splitlines())
+
+
+SOME = ("container_last_seen", "container_memory_working_set_bytes", "container_cpu_usage_seconds_total")
+
+
+def test_labels_by_configuration(golden: Any) -> None:
+    aliases = {
+        "container": "name",
+        "pod": "label:com.docker.compose.project",
+        "namespace": "label:com.docker.stack.namespace",
+    }
+    text = page_of("docker-v2", LabelRules(all=True, aliases=aliases), *SOME)
+    golden("hosts/docker-v2.labels.prom", text.encode())
+
+
+def test_every_cgroup_where_asked_for(golden: Any) -> None:
+    text = page_of("kubernetes-v2-crio", LabelRules(), *SOME, all_cgroups=True)
+    golden("hosts/kubernetes-v2-crio.cgroups.prom", text.encode())
