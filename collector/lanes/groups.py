@@ -15,7 +15,6 @@ from collector.lanes.controllers import CpusetGroup, HugetlbGroup, NumaGroup
 from collector.lanes.lane import Group
 from collector.lanes.netstat import AdvancedTcpGroup, NetstatGroup, SockstatGroup
 from collector.lanes.processes import ProcessGroup, SchedGroup
-from collector.lanes.round_trips import RoundTripGroup
 from collector.lanes.sockets import TcpGroup, UdpGroup
 from collector.lanes.tasks import TaskGroup
 from collector.roots import Roots
@@ -48,7 +47,6 @@ def _perf(roots: Roots, seconds: float) -> Group:
 CHOICES: Mapping[str, Choice] = {
     "tcp": Choice(True, 30.0, lambda _, seconds: TcpGroup(seconds)),
     "udp": Choice(True, 30.0, lambda _, seconds: UdpGroup(seconds)),
-    "rtt": Choice(True, 60.0, lambda _, seconds: RoundTripGroup(seconds)),
     "netstat": Choice(True, 30.0, lambda _, seconds: NetstatGroup(seconds)),
     "sockstat": Choice(True, 30.0, lambda _, seconds: SockstatGroup(seconds)),
     "conntrack": Choice(True, 30.0, ConntrackGroup),

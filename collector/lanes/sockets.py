@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 
 from collector.lanes.board import Reading
 from collector.lanes.inside import Dump, Take, inside, read_file
+from collector.lanes.round_trips import INFO, Connection, connection, readings_of
 from collector.netlink_wire import attribute
 from collector.sockstat import parse_sockstat, tcp_in_use
 from collector.target import Target
 
 __all__ = [
     "MAX_PORTS",
-    "NOT_THERE",
     "TCP_STATES",
     "UDP_STATES",
     "TcpGroup",
@@ -53,14 +53,14 @@ MAX_PORTS = 32
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY = 18, 20
-_SYN_RECV, _LISTEN, _NEW_SYN_RECV = 3, 10, 12
+_ESTABLISHED, _SYN_RECV, _LISTEN, _NEW_SYN_RECV = 1, 3, 10, 12
 _ALL = 0xFFF  # every state of a connection; bit 13, bound but neither connected nor listening, is left out
 _SKMEMINFO, _DROPS = 7, 8
 _QUEUES = struct.Struct("=II")
 _QUEUES_AT = 56  # inet_diag_msg: 4 bytes, inet_diag_sockid 48, expires 4, then rqueue and wqueue
 _MESSAGE = 72
 #: A kernel without inet_diag, tcp_diag or udp_diag, and no module of it to be loaded.
-NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
+_NOT_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
 _TCP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/tcp", socket.AF_INET6: "net/tcp6"}
 _UDP_TABLES: Mapping[int, str] = {socket.AF_INET: "net/udp", socket.AF_INET6: "net/udp6"}
 
@@ -101,17 +101,17 @@ def in_use(target: Target) -> tuple[int, int, int]:
 
 
 class TcpGroup:
-    """TCP sockets of every namespace by state, and how full its listen queues are."""
+    """TCP sockets of every namespace by state, how full its listen queues are, how its connections fare."""
 
     name = "tcp"
 
     def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
-        self.cut = 0  #: listening ports left out, over ``MAX_PORTS``, summed over readings
+        self.cut = 0  #: listening ports and services left out, over the limits, summed over readings
         self._dump = Dump(_SOCK_DIAG)
         self._missing = False  # a kernel without inet_diag: its table then, and nothing of listen queues
         # The older request: it walks the kernel's table once for both families, the newer one for each.
-        self._request = bytes(52) + struct.pack("=II", _ALL, 0)
+        self._request = bytes((0, 0, 0, 1 << (INFO - 1))) + bytes(48) + struct.pack("=II", _ALL, 0)
 
     def read(self, target: Target) -> Sequence[Reading]:
         """Raise OSError, ValueError."""
@@ -119,12 +119,16 @@ class TcpGroup:
             return ()
         counts: dict[int, list[int]] = {socket.AF_INET: [0] * 13, socket.AF_INET6: [0] * 13}
         ports: dict[int, tuple[int, int]] = {}
+        connections: list[Connection] = []
         if in_use(target)[0]:  # the walk costs a quarter of a millisecond, which most would spend for nothing
 
-            def take(data: memoryview, start: int, _end: int) -> None:
+            def take(data: memoryview, start: int, end: int) -> None:
                 state = data[start + 1]
                 counts[data[start]][state] += 1
-                if state == _LISTEN:
+                if state == _ESTABLISHED:
+                    if (found := connection(data, start, end)) is not None:
+                        connections.append(found)
+                elif state == _LISTEN:
                     port = data[start + 4] << 8 | data[start + 5]
                     queue = _QUEUES.unpack_from(data, start + _QUEUES_AT)
                     if port not in ports or _fuller(queue, ports[port]):
@@ -140,7 +144,9 @@ class TcpGroup:
             states = counts[family]
             states[_SYN_RECV] += states[_NEW_SYN_RECV]
             readings += [Reading(*key, states[number]) for number, key in enumerate(keys, 1)]
-        return readings + self._queues(ports)
+        services, cut = readings_of(connections, ports)
+        self.cut += cut
+        return readings + self._queues(ports) + services
 
     def _queues(self, ports: dict[int, tuple[int, int]]) -> list[Reading]:
         shown = sorted(ports)[:MAX_PORTS]
@@ -200,7 +206,7 @@ def _asked(dump: Dump, target: Target, kind: int, request: bytes, take: Take) ->
         try:
             dump.ask(kind, request, take)
         except OSError as error:
-            if error.errno not in NOT_THERE:
+            if error.errno not in _NOT_THERE:
                 raise
             logger.info("the kernel does not tell of its sockets (%s): reading /proc/PID/net instead", error)
             return False

@@ -165,14 +165,14 @@ _LISTEN = (
 _SERVICE = ("role", "port")
 _ROUND_TRIPS = (
     _row(
-        "rtt",
+        "tcp",
         _GAUGE,
         "container_network_tcp_service_connections",
         "Connections established to a port it listens on, or by it to a port of others.",
         varies=_SERVICE,
     ),
     _row(
-        "rtt",
+        "tcp",
         _GAUGE,
         "container_network_tcp_rtt_seconds",
         "Smoothed round-trip time of a service's connections.",
@@ -180,7 +180,7 @@ _ROUND_TRIPS = (
         (*_SERVICE, "quantile"),
     ),
     _row(
-        "rtt",
+        "tcp",
         _GAUGE,
         "container_network_tcp_retransmit_ratio",
         "Share of the segments a connection of the service sent that were sent again.",

@@ -1,4 +1,4 @@
-"""Connections whose delay and losses were made, told by the group ``rtt``."""
+"""Connections whose delay and losses were made, told by the group ``tcp``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from collector.lanes.round_trips import MAX_SERVICES, Connection, RoundTripGroup, quantile, readings_of
+from collector.lanes.round_trips import MAX_SERVICES, Connection, quantile, readings_of
+from collector.lanes.sockets import TcpGroup
 from tests.collector.conftest import eventually
 from tests.collector.lanes.conftest import Running, values
 
@@ -40,7 +41,7 @@ kept[-1].recv(1)
 
 def test_round_trips_by_service(run: Callable[..., Running]) -> None:
     """8,000 bytes over a line of 50 kB a second take 0.16 s, and the last of them have waited that long."""
-    found = run(SLOW).read(RoundTripGroup())
+    found = run(SLOW).read(TcpGroup())
     assert {key: value for key, value in found.items() if key[0] == CONNECTIONS} == {
         (CONNECTIONS, "client,8080"): 2,
         (CONNECTIONS, "server,8080"): 2,
@@ -65,14 +66,14 @@ caller.send(b"x")
 def test_what_is_lost_is_sent_again(run: Callable[..., Running]) -> None:
     """Nothing but the one segment is sent, again and again: after the first loss half of all are repetitions."""
     container = run(LOST)
-    group = RoundTripGroup()
+    group = TcpGroup()
     eventually(lambda: container.read(group)[RATIO, "client,8080,0.5"] >= 0.5)
     assert container.read(group)[RATIO, "client,8080,0.5"] < 1
 
 
 def test_a_namespace_without_connections_has_no_series(run: Callable[..., Running]) -> None:
-    assert run().read(RoundTripGroup()) == {}
-    assert run("listener = socket.create_server(('127.0.0.1', 8080))\n").read(RoundTripGroup()) == {}
+    for code in ("", "listener = socket.create_server(('127.0.0.1', 8080))\n"):
+        assert {CONNECTIONS, RTT, RATIO}.isdisjoint(family for family, _ in run(code).read(TcpGroup()))
 
 
 def test_ipv6(run: Callable[..., Running]) -> None:
@@ -81,7 +82,7 @@ listener = socket.create_server(("::1", 8080), family=socket.AF_INET6)
 one = socket.create_connection(("::1", 8080))
 two = listener.accept()[0]
 """
-    found = run(code).read(RoundTripGroup())
+    found = run(code).read(TcpGroup())
     assert found[CONNECTIONS, "server,8080"] == found[CONNECTIONS, "client,8080"] == 1
 
 
