@@ -1,8 +1,9 @@
 """CPU per container and second of those who watch containers, one after the other over the same ones in one run.
 
 Each runs without containers first and then with them: a container's share is the difference, the host's part
-and a program's own idling left out. CPU is what the program's cgroup was charged; dockerd's, which docker stats
-and cAdvisor make work, is counted with theirs after what it takes when nobody asks.
+and a program's own idling left out. All are in a network namespace of their own. CPU is what the program's
+cgroup was charged; dockerd's, which docker stats and cAdvisor make work, is counted with theirs after what it
+takes when nobody asks.
 """
 
 from __future__ import annotations
@@ -211,11 +212,15 @@ def main() -> None:
     )
     parser.add_argument("--compare", action="store_true", help="compare cAdvisor's series with ours instead")
     parser.add_argument("--keep", type=Path, help="directory for the pages that were compared")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("running containers needs root")
     if options.compare and options.cadvisor is None:
         parser.error("--compare needs --cadvisor")
+    if not options.inside:  # the host's other interfaces are not to be paid for
+        words = ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", sys.executable]
+        os.execvp("unshare", [*words, "-m", "bench.peers", *sys.argv[1:], "--inside"])
     with private_docker() as docker:
         if options.compare:
             sys.exit(compare(docker, options.cadvisor, options.keep))
