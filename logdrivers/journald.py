@@ -21,7 +21,7 @@ from logdrivers.journaled import JOURNALED_OPTIONS, JournaledDriver
 from logdrivers.journals.segment_reader import journal_directory, segment_numbers
 from logdrivers.options import check_known
 from logdrivers.sinks.datagrams import send_waiting
-from logdrivers.sinks.dial import break_off
+from logdrivers.sinks.shared_socket import SharedSocket
 
 __all__ = ["JOURNALD_SOCKET", "JournaldDriver", "JournaldSink"]
 
@@ -66,24 +66,25 @@ class JournaldSink:
     def __init__(self, socket_path: str, encoder: JournaldEncoder) -> None:
         self._path = socket_path
         self._encoder = encoder
-        self._sock: socket.socket | None = None
+        self._shared = SharedSocket()
 
     def send(self, blocks: Sequence[Block]) -> None:
         """Return when journald's socket has taken every entry. Raises SinkDown."""
         before = self._encoder.ordinal
         entries = [entry for block in blocks for entry in self._encoder.entries(block)]
-        try:
-            sock = self._connection()
-            for entry in entries:
-                self._send(sock, entry)
-        except OSError as error:
-            self._encoder.ordinal = before
-            self.close()
-            raise SinkDown(f"cannot send to journald at {self._path}: {error}") from error
-        except SinkDown:
-            self._encoder.ordinal = before
-            self.close()
-            raise
+        with self._shared.used():
+            try:
+                sock = self._connection()
+                for entry in entries:
+                    self._send(sock, entry)
+            except OSError as error:
+                self._encoder.ordinal = before
+                self.close()
+                raise SinkDown(f"cannot send to journald at {self._path}: {error}") from error
+            except SinkDown:
+                self._encoder.ordinal = before
+                self.close()
+                raise
 
     def _send(self, sock: socket.socket, entry: bytes) -> None:
         try:
@@ -113,7 +114,8 @@ class JournaldSink:
             os.close(descriptor)
 
     def _connection(self) -> socket.socket:
-        if self._sock is None:
+        sock = self._shared.sock
+        if sock is None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -122,12 +124,9 @@ class JournaldSink:
             except OSError:
                 sock.close()
                 raise
-            self._sock = sock
-        return self._sock
+            self._shared.connected(sock)
+        return sock
 
     def close(self) -> None:
         """Give up the socket at once, also under a thread that waits for it."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            break_off(sock)
-            sock.close()
+        self._shared.give_up()

@@ -15,6 +15,7 @@ from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
 from logdrivers.sinks.datagrams import DEFAULT_RATE, Pace
 from logdrivers.sinks.dial import Dialer
 from logdrivers.sinks.gelf_address import GelfAddress
+from logdrivers.sinks.shared_socket import SharedSocket
 from logdrivers.sinks.stream_sink import FrameSink
 from logdrivers.sinks.tls import Tls
 
@@ -43,7 +44,7 @@ class GelfUdpSink:
         self._encoder = encoder
         self._datagrams = datagrams
         self._pace = Pace(rate)
-        self._sock: socket.socket | None = None
+        self._shared = SharedSocket()
 
     def send(self, blocks: Sequence[Block]) -> None:
         """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``, ``empty_line``)."""
@@ -59,22 +60,27 @@ class GelfUdpSink:
         )
 
     def _send(self, datagrams: Sequence[bytes]) -> None:
-        try:
-            if self._sock is not None and self._dialer.moved(self._sock):
+        with self._shared.used():
+            try:
+                self._pace.send(self._connection(), datagrams, _WRITE_SECONDS, str(self._dialer))
+            except OSError as error:
                 self.close()
-            if self._sock is None:
-                self._sock = self._dialer.connect()
-                self._sock.setblocking(False)
-            self._pace.send(self._sock, datagrams, _WRITE_SECONDS, str(self._dialer))
-        except OSError as error:
+                raise SinkDown(f"cannot send to {self._dialer}: {error}") from error
+            except SinkDown:
+                self.close()
+                raise
+
+    def _connection(self) -> socket.socket:
+        sock = self._shared.sock
+        if sock is not None and self._dialer.moved(sock):
             self.close()
-            raise SinkDown(f"cannot send to {self._dialer}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
+            sock = None
+        if sock is None:
+            sock = self._dialer.connect()
+            sock.setblocking(False)
+            self._shared.connected(sock)
+        return sock
 
     def close(self) -> None:
-        """Give up the socket at once."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        """Give up the socket at once, also under a thread that waits for it."""
+        self._shared.give_up()

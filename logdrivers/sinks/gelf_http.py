@@ -7,7 +7,6 @@ answers such requests. What each answer means is decided here; who has answered 
 from __future__ import annotations
 
 import base64
-import contextlib
 import logging
 import socket
 import ssl
@@ -160,7 +159,8 @@ class GelfHttpSink(StreamSink):
         batch, self._interrupted = Batch(messages, self._interrupted), ()
         self._stopped = False
         try:
-            self._post(batch)
+            with self._shared.used():
+                self._post(batch)
         except SinkDown:
             self._interrupted = batch.settled()
             raise
@@ -169,12 +169,9 @@ class GelfHttpSink(StreamSink):
     def close(self) -> None:
         """Give up the connection at once, also under a thread that waits for an answer."""
         self._stopped = True
-        self._hang_up()
+        super().close()
 
     def _hang_up(self) -> None:
-        if (sock := self._sock) is not None:
-            with contextlib.suppress(OSError):  # not connected any more
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
         super().close()
 
     # --- what becomes of the messages ---

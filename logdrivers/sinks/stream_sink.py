@@ -7,15 +7,15 @@ How addresses are found and bytes are written is ``logdrivers/sinks/dial.py``, T
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
 from logdrivers.block import Block
 from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
-from logdrivers.sinks.dial import Dialer, break_off, dial_unix, peer_closed, write
-from logdrivers.sinks.tls import Tls, secure, take_in
+from logdrivers.sinks.dial import Dialer, dial_unix, peer_closed, write
+from logdrivers.sinks.shared_socket import SharedSocket
+from logdrivers.sinks.tls import Tls, secure
 
 __all__ = ["FrameEncoder", "FrameSink", "StreamSink"]
 
@@ -42,18 +42,23 @@ class StreamSink:
         self._path = path
         self._connect_seconds = connect_seconds
         self._name = name or str(self._dialer)  #: the address, for messages
-        self._sock: socket.socket | None = None
+        self._shared = SharedSocket()
+
+    @property
+    def _sock(self) -> socket.socket | None:
+        return self._shared.sock
 
     def _speak(self, exchange: Callable[[socket.socket], None], attempt: str = "cannot write") -> None:
         """Run ``exchange`` on the connection. Raises SinkDown, the connection given up, if it cannot be done."""
-        try:
-            exchange(self._connection())
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"{attempt} to {self._name}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
+        with self._shared.used():
+            try:
+                exchange(self._connection())
+            except OSError as error:
+                self.close()
+                raise SinkDown(f"{attempt} to {self._name}: {error}") from error
+            except SinkDown:
+                self.close()
+                raise
 
     def _connection(self) -> socket.socket:
         sock = self._sock
@@ -61,13 +66,17 @@ class StreamSink:
             self.close()
             sock = None
         if sock is None:
-            sock = self._sock = self._connect()
+            try:
+                sock = self._connect()
+            finally:
+                self._shared.connected(sock)
         return sock
 
     def _connect(self) -> socket.socket:
         if self._path:
             return dial_unix(self._path, self._connect_seconds)
         sock = self._dialer.connect()
+        self._shared.connecting(sock)
         if self._tls is None:
             return sock
         try:
@@ -78,12 +87,7 @@ class StreamSink:
 
     def close(self) -> None:
         """Give up the connection at once, also under a thread that waits for it."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            break_off(sock)
-            if isinstance(sock, ssl.SSLSocket):
-                take_in(sock)  # session tickets, at least
-            sock.close()
+        self._shared.give_up()
 
 
 class FrameEncoder(Protocol):

@@ -13,7 +13,8 @@ from logdrivers.block import Block
 from logdrivers.codecs.syslog import SyslogEncoder
 from logdrivers.driver import EMPTY_LINE, Rejected, SinkDown
 from logdrivers.sinks.datagrams import Pace
-from logdrivers.sinks.dial import Dialer, break_off, peer_closed, write
+from logdrivers.sinks.dial import Dialer, peer_closed, write
+from logdrivers.sinks.shared_socket import SharedSocket
 from logdrivers.sinks.stream_sink import FrameSink
 from logdrivers.sinks.syslog_address import SyslogAddress
 from logdrivers.sinks.tls import Tls
@@ -50,7 +51,7 @@ class SyslogDatagramSink:
         self._dialer = Dialer(address.host, address.port, socket.SOCK_DGRAM, _CONNECT_SECONDS)
         self._encoder = encoder
         self._pace = pace
-        self._sock: socket.socket | None = None
+        self._shared = SharedSocket()
 
     def send(self, blocks: Sequence[Block]) -> None:
         """Send every message. Raises SinkDown (nobody listens, no route), Rejected (``too_large``, ``empty_line``)."""
@@ -62,28 +63,32 @@ class SyslogDatagramSink:
 
     def _send(self, messages: Sequence[bytes]) -> int:
         """How many the system finds too large for a datagram."""
-        try:
-            sock = self._connection()
-            if sock.type is socket.SOCK_STREAM:
-                sock.setblocking(True)
-                write(sock, b"".join(messages), _WRITE_SECONDS)
-                return 0
-            return self._pace.send(sock, messages, _WRITE_SECONDS, str(self._address))
-        except OSError as error:
-            self.close()
-            raise SinkDown(f"cannot send to {self._address}: {error}") from error
-        except SinkDown:
-            self.close()
-            raise
+        with self._shared.used():
+            try:
+                sock = self._connection()
+                if sock.type is socket.SOCK_STREAM:
+                    sock.setblocking(True)
+                    write(sock, b"".join(messages), _WRITE_SECONDS)
+                    return 0
+                return self._pace.send(sock, messages, _WRITE_SECONDS, str(self._address))
+            except OSError as error:
+                self.close()
+                raise SinkDown(f"cannot send to {self._address}: {error}") from error
+            except SinkDown:
+                self.close()
+                raise
 
     def _connection(self) -> socket.socket:
         udp = self._address.scheme == "udp"
-        if self._sock is not None and (self._dialer.moved(self._sock) if udp else peer_closed(self._sock)):
+        sock = self._shared.sock
+        if sock is not None and (self._dialer.moved(sock) if udp else peer_closed(sock)):
             self.close()
-        if self._sock is None:
-            self._sock = self._dialer.connect() if udp else self._connect_unix()
-            self._sock.setblocking(False)
-        return self._sock
+            sock = None
+        if sock is None:
+            sock = self._dialer.connect() if udp else self._connect_unix()
+            sock.setblocking(False)
+            self._shared.connected(sock)
+        return sock
 
     def _connect_unix(self) -> socket.socket:
         why: OSError | None = None
@@ -109,7 +114,4 @@ class SyslogDatagramSink:
 
     def close(self) -> None:
         """Give up the socket at once, also under a thread that waits for it."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            break_off(sock)
-            sock.close()
+        self._shared.give_up()

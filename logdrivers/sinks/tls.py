@@ -110,6 +110,9 @@ def secure(
     except OptionError as error:
         raise SinkDown(f"cannot connect to {name}: {error}") from error
     secured = context.wrap_socket(sock, server_hostname=host or "localhost")
+    if secured.version() is None:  # Python makes no handshake where the connection has ended
+        secured.close()
+        raise OSError("the server closed the connection before the handshake")
     if server_answers:
         return secured
     try:
