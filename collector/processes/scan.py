@@ -25,7 +25,7 @@ __all__ = ["MOST", "Scan"]
 log = logging.getLogger(__name__)
 
 #: Processes remembered at most; the rest is counted.
-MOST = 20_000
+MOST = 10_000
 #: Threads of one process looked at; which of more is the busiest is not known.
 _MOST_THREADS = 4096
 #: A process that used less than this since it was last read is not read again.
@@ -105,8 +105,9 @@ class Scan:
     def by_cgroup(self, owner: Callable[[bytes], str]) -> Mapping[str, Sequence[int]]:
         """Every process's number by whose it is, as ``/proc/PID/cgroup`` tells."""
         found: defaultdict[str, list[int]] = defaultdict(list)
+        owners = {cgroup: owner(cgroup) for cgroup in self._cgroups}
         for pid, known in self._known.items():
-            found[owner(known.cgroup)].append(pid)
+            found[owners[known.cgroup]].append(pid)
         return found
 
     def moved(self, pids: Sequence[int]) -> list[int]:
