@@ -134,14 +134,22 @@ class KernelLog:
         loop = asyncio.get_running_loop()
         try:
             self._resume(fd)
-            loop.add_reader(fd, self.read, fd)
+            loop.add_reader(fd, self._readable, fd, loop)
             await asyncio.Event().wait()
         finally:
             loop.remove_reader(fd)
             os.close(fd)
 
+    def _readable(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.read(fd)
+        except OSError as error:  # to be called for it again and again would help nobody
+            self.failures += 1
+            logger.warning("kills are counted only from now on, the kernel's log cannot be read: %s", error)
+            loop.remove_reader(fd)
+
     def read(self, fd: int) -> None:
-        """Take all that is there."""
+        """Take all that is there. Raises OSError."""
         for data in self._records(fd):
             try:
                 number, microseconds, text = parse_record(data)

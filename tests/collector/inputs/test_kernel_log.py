@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -209,3 +210,21 @@ def test_a_record() -> None:
     assert parse_record(b"6,1234,5678,-,caller=T1;a; b\n KEY=value\n") == (1234, 5678, "a; b")
     with pytest.raises(ValueError, match="expected level, number and time"):
         parse_record(b"x")
+
+
+def test_a_log_that_cannot_be_read_any_more_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A directory in the device's place can be opened, and not read."""
+    setting = Setting(MemoryIntake())
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    async def read() -> None:
+        setting.log._readable(fd, asyncio.get_running_loop())
+
+    try:
+        asyncio.run(read())
+    finally:
+        for opened in (setting.ours, setting.kernels):
+            opened.close()
+        os.close(fd)
+    assert setting.log.failures == 1
+    assert "Is a directory" in caplog.text
