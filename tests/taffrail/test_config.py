@@ -37,6 +37,7 @@ def test_tables_take_single_entries(tmp_path: Path) -> None:
         ("store.max_size=big", "'big' is not a size"),
         ("collector.interval=soon", "'soon' is not a duration"),
         ("collector.interval=0", "expected a time above zero"),
+        ("collector.process_history_interval=2h", "expected a time between 1s and 1m"),
         ("collector.host_groups=all,-netsat", "no group of host counters 'netsat'; did you mean 'netstat'"),
         ("elasticsearch.verify_certs=maybe", "expected true or false"),
         ("prometheus.max_series=many", "setting 'prometheus.max_series=many'"),
