@@ -7,6 +7,7 @@ series comes or goes. Values carry no timestamps, so a series that is gone is st
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
@@ -85,9 +86,9 @@ class Exposition:
         self, now_ns: int | None = None, names: Collection[str] = (), ids: Collection[str] = ()
     ) -> bytes:
         """The page that ``write`` writes."""
-        parts: list[bytes] = []
-        self.write(parts.append, now_ns, names, ids)
-        return b"".join(parts)
+        page = io.BytesIO()
+        self.write(page.write, now_ns, names, ids)
+        return page.getvalue()
 
     def write(
         self,

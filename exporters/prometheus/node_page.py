@@ -6,6 +6,7 @@ there are is ``node_families.py``'s, reading them ``collector/host``'s.
 
 from __future__ import annotations
 
+import io
 import platform
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,9 +38,9 @@ class NodePage:
 
     def render(self, names: Collection[str] = ()) -> bytes:
         """All host series now, of the named families only where ``names`` has any."""
-        parts: list[bytes] = []
-        self.write(parts.append, names)
-        return b"".join(parts)
+        page = io.BytesIO()
+        self.write(page.write, names)
+        return page.getvalue()
 
     @property
     def groups(self) -> tuple[str, ...]:

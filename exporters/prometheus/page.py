@@ -6,6 +6,7 @@ A page of many containers is megabytes; only its compressed form is ever held as
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +71,9 @@ class Page:
 
     def plain(self, only: Only | None = None) -> bytes:
         """A page."""
-        parts: list[bytes] = []
-        self.write(parts.append, only)
-        return b"".join(parts)
+        page = io.BytesIO()  # one growing piece, which the system gets back, and not many small ones
+        self.write(page.write, only)
+        return page.getvalue()
 
     def gzip(self, only: Only | None = None) -> bytes:
         """A page, compressed."""

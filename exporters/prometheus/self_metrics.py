@@ -6,6 +6,7 @@ keep a metric object in step. Container series are not here (``exposition.py``).
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -47,9 +48,9 @@ class SelfMetrics:
 
     def text(self) -> bytes:
         """All of them in text format 0.0.4."""
-        parts: list[bytes] = []
-        self.write(parts.append)
-        return b"".join(parts)
+        page = io.BytesIO()
+        self.write(page.write)
+        return page.getvalue()
 
     def write(self, sink: Sink) -> None:
         """Give them to ``sink``, a part's families at a time."""
