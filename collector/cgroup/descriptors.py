@@ -14,7 +14,7 @@ __all__ = ["Descriptors"]
 logger = logging.getLogger(__name__)
 
 #: The share of the process's limit that kept counters may take; logs, connections and the store have the rest.
-_SHARE = 0.75
+_SHARE = 0.8
 
 
 class Descriptors:

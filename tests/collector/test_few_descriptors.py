@@ -15,7 +15,7 @@ from collector.sampler import HOST, Sampler
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.self_metrics import SelfMetrics, sampling_metrics
 
-LIMIT, COUNT = 260, 25
+LIMIT, COUNT = 300, 25
 
 
 def open_files() -> int:
