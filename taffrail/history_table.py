@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from taffrail.terminal import visible
@@ -37,10 +37,21 @@ def sparkline(values: Values) -> str:
     return "".join(" " if value is None else _BARS[round(max(value, 0.0) * scale)] for value in values)
 
 
-def history_table(title: str, times: Sequence[int], columns: Columns, overview: Columns) -> str:
-    """The whole output: title, sparklines of ``overview``, a line for every step something is known of."""
-    lines = [visible(title), _overview("CPU", overview, "cpu_percent", "cpu_percent_max", _percent)]
-    lines += [_overview("MEM", overview, "working_set_bytes", "working_set_bytes_max", _memory), ""]
+def history_table(
+    title: str,
+    times: Sequence[int],
+    columns: Columns,
+    overview: Columns,
+    averages: Mapping[str, float | None],
+) -> str:
+    """The whole output: title, sparklines of ``overview``, a line for every step something is known of.
+
+    ``averages`` are over all the time that is known, whatever the steps.
+    """
+    lines = [visible(title)]
+    for name, key, form_of in (("CPU", "cpu_percent", _percent), ("MEM", "working_set_bytes", _memory)):
+        lines.append(_overview(name, overview[key], overview[f"{key}_max"], averages[key], form_of))
+    lines.append("")
     form = "%Y-%m-%d %H:%M" if times and times[-1] - times[0] >= _DAY else "%H:%M:%S"
     cells: list[Sequence[str]] = [_HEADINGS]
     for index, second in enumerate(times):
@@ -63,12 +74,11 @@ def containers_table(rows: Sequence[Mapping[str, object]]) -> str:
     return _aligned(cells, numbers=False)
 
 
-def _overview(name: str, columns: Columns, average: str, highest: str, form: object) -> str:
-    assert callable(form)
-    known = [value for value in columns[average] if value is not None]
-    most = max((value for value in columns[highest] if value is not None), default=None)
-    mean = sum(known) / len(known) if known else None
-    return f"{name}  {sparkline(columns[average])}  average {form(mean)}, highest {form(most)}"
+def _overview(
+    name: str, values: Values, highest: Values, average: float | None, form: Callable[[float | None], str]
+) -> str:
+    most = max((value for value in highest if value is not None), default=None)
+    return f"{name}  {sparkline(values)}  average {form(average)}, highest {form(most)}"
 
 
 def _cells(columns: Columns, index: int) -> tuple[str, ...]:

@@ -68,6 +68,9 @@ class Curves:
     times: Sequence[int]
     columns: Mapping[str, Sequence[float | None]]
     totals: Mapping[str, float]  #: what the counters grew by in all of it: ``cpu_seconds``, ``rx_bytes``, …
+    #: Of the columns that are averages, over all the time that is known: not the steps' mean, for a young
+    #: container's first step may be a second of ten minutes.
+    averages: Mapping[str, float | None]
 
 
 def curves(rows: Rows, start_us: int, step_us: int, count: int) -> Curves:
@@ -103,7 +106,16 @@ def curves(rows: Rows, start_us: int, step_us: int, count: int) -> Curves:
     times = range(
         start_us // 1_000_000, start_us // 1_000_000 + count * (step_us // 1_000_000), step_us // 1_000_000
     )
-    return Curves(times, {name: columns[name] for name in COLUMNS}, totals)
+    averages = {
+        name: _listed(_quotient(deltas[counter].sum(keepdims=True) * factor, span.sum(keepdims=True)))[0]
+        for name, (counter, factor) in _RATES.items()
+    } | {
+        name: _listed(
+            _quotient((values[gauge] * weights).sum(keepdims=True), weights.sum(keepdims=True)) * factor
+        )[0]
+        for name, (gauge, factor) in _AVERAGES.items()
+    }
+    return Curves(times, {name: columns[name] for name in COLUMNS}, totals, averages)
 
 
 def _quotient(above: _Numbers, below: _Numbers) -> _Floats:

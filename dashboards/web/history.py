@@ -106,6 +106,7 @@ def _curves_json(answer: Answer, since_us: int, until_us: int) -> dict[str, obje
         "times": list(found.times),
         "columns": found.columns,
         "totals": found.totals,
+        "averages": found.averages,
     }
 
 

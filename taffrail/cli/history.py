@@ -142,7 +142,10 @@ def _show(socket: Path, query: dict[str, str], step: int, seconds: float, as_jso
         _, answer = ask(step or _round(seconds / _ROWS))
         _, overview = ask(_round(seconds / _CELLS))
         title = f"{answer['name']}   {answer['id'][:12]}   {answer['image']}   a row is {answer['step']} s"
-        sys.stdout.write(history_table(title, answer["times"], answer["columns"], overview["columns"]))
+        averages = overview["averages"]
+        sys.stdout.write(
+            history_table(title, answer["times"], answer["columns"], overview["columns"], averages)
+        )
     return 0 if any(value is not None for value in answer["columns"]["memory_bytes"]) else 1
 
 

@@ -34,7 +34,9 @@ def test_a_row_a_step_that_something_is_known_of(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     try:
-        text = history_table("web\x1b[2J", [0, 10, 20], columns(1500.0, None, 2048.0), columns(0.0, 2048.0))
+        rows, overview = columns(1500.0, None, 2048.0), columns(0.0, 2048.0)
+        averages = {"cpu_percent": 1024.0, "working_set_bytes": 1024.0}
+        text = history_table("web\x1b[2J", [0, 10, 20], rows, overview, averages)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -53,7 +55,13 @@ def test_a_row_a_step_that_something_is_known_of(monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_known() -> None:
     assert (
-        history_table("web", [0, 10], columns(None, None), columns(None))
+        history_table(
+            "web",
+            [0, 10],
+            columns(None, None),
+            columns(None),
+            {"cpu_percent": None, "working_set_bytes": None},
+        )
         == "web\nnothing is known of this time\n"
     )
 

@@ -62,6 +62,28 @@ def test_a_peak_within_a_minute_is_seen_in_a_week(recorded: Callable[..., Record
     assert columns["pids_max"] == [70, 1]
 
 
+def test_averages_are_over_the_time_known_and_not_over_steps(recorded: Callable[..., Recorded]) -> None:
+    """A container that starts with twenty busy seconds at the end of a step of five minutes, then idles."""
+    made = recorded(FINE, COARSE)
+    ring = made.sampler.add("web")
+
+    def second(s: int) -> None:
+        if s >= 280:
+            ring.append(sample(s, min(s, 300) - 280, (300 << 20) if s < 300 else (100 << 20)))
+
+    made.run(600, second)
+    curves = ask(made, "web", 0, 600, 300).curves
+    busy, idle = curves.columns["cpu_percent"]
+    assert busy > 90
+    assert idle < 1
+    assert curves.averages["cpu_percent"] == pytest.approx(100 * 20 / 319, abs=0.01)
+    assert curves.averages["memory_bytes"] == pytest.approx(
+        (20 * 300 + 300 * 100) / 320 * (1 << 20), rel=1e-3
+    )
+    empty = ask(made, "web", 0, 100, 100).curves
+    assert set(empty.averages.values()) == {None}
+
+
 def test_the_curve_ends_now(recorded: Callable[..., Recorded]) -> None:
     """Minutes go on in ten-second rows, those in seconds."""
     made = recorded(FINE, COARSE)
