@@ -73,6 +73,7 @@ class Cri(Containerd):
         _ip("netns", "add", self.network)
         _ip("-n", self.network, "link", "set", "lo", "up")
         (self.root / "net").mkdir()
+        (Path("/sys/fs/cgroup/memory") / self.cgroup).mkdir()  # to be followed before there is a pod
         plugin = {"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.213.77.0/24"}}
         plugin["ipam"]["dataDir"] = str(self.root / "addresses")  # type: ignore[index]
         network = {"cniVersion": "0.4.0", "name": "tf", "plugins": [plugin]}

@@ -73,7 +73,7 @@ def test_a_pod_its_counters_its_log_and_its_end(node: Any) -> None:
         return found
 
     async def scenario() -> None:
-        discovery = CgroupDiscovery(containers)
+        discovery = CgroupDiscovery(containers, below=f"/{node.cgroup}")
         sampler = Sampler(containers, interval=3600)
         exposition = Exposition(containers, sampler)
         tails = Tails(containers, intake, Sources(containers, "host"))

@@ -195,7 +195,7 @@ def test_podman_of_a_user_without_rights(live: Any) -> None:
     intake = Intake()
 
     async def scenario() -> None:
-        async with following() as follow:
+        async with following(below=f"/tf-{engine.root.name}") as follow:
             sampler = Sampler(follow.containers, interval=3600)
             tails = Tails(follow.containers, intake, Sources(follow.containers, "host"))
             thread = threading.Thread(target=tails.run_forever)
