@@ -121,6 +121,10 @@ class Agent:
             kernel_log = KernelLog(containers, store, core.sources, paths.proc)
             own.register(kernel_log_metrics(kernel_log))
             work.append(("kernel log", kernel_log.run))
+        if config.collector.final_records:
+            from collector.final_records import FinalRecords  # memory that few agents need
+
+            work.append(("final records", FinalRecords(containers, sampler, store, core.sources).run))
         work += self._exports(core)
         own.register(sampling_metrics(sampler, core.exposition))
         own.register(lane_metrics(core.lanes))

@@ -83,6 +83,12 @@ class CollectorConfig:
             "store a line for every process the kernel kills for want of memory (reads `/dev/kmsg`)"
         ),
     )
+    final_records: bool = field(
+        default=False,
+        metadata=_doc(
+            "store a line for every container that ends: exit code, duration, CPU time, peak memory, I/O"
+        ),
+    )
     interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
     groups: tuple[str, ...] = field(
         default=(),
