@@ -49,6 +49,11 @@ def map_metrics(history: MapHistory, recorder: MapRecorder) -> Source:
         yield from _log_families(name, {"60s": history.steps})
         yield OwnCounter(f"{name}_cpu_seconds", "CPU time of recording.", recorder.cpu_seconds)
         yield OwnCounter(f"{name}_failures", "Times that recording failed as a whole.", recorder.failures)
+        yield OwnCounter(
+            f"{name}_forgotten_edges",
+            "Edges that the map had no room for, before or after they were recorded.",
+            recorder.graph.forgotten,
+        )
 
     return source
 

@@ -194,6 +194,11 @@ class ConnectionGraph:
             self._unread, self._unread_bytes = look.unread, unread_bytes
         return spent
 
+    @property
+    def forgotten(self) -> int:
+        """Edges dropped before their hour for want of room."""
+        return self._forgotten
+
     def picture(self, since_ns: int = 0) -> Picture:
         """The edges last seen at or after ``since_ns``, and their nodes."""
         with self._lock:

@@ -74,7 +74,7 @@ class MapRecorder:
     def __init__(self, graph: ConnectionGraph, history: MapHistory) -> None:
         self.cpu_seconds = 0.0
         self.failures = 0
-        self._graph = graph
+        self.graph = graph
         self._history = history
         self._before: dict[Name, Edge] = {}
         self._passes = 0
@@ -95,7 +95,7 @@ class MapRecorder:
         with self._recording:
             started = time.thread_time()
             now_ns = time.time_ns() if now_ns is None else now_ns
-            picture = self._graph.picture()
+            picture = self.graph.picture()
             if picture.passes != self._passes:
                 self._passes = picture.passes
                 nodes, edges = self._grown(picture)

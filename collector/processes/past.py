@@ -77,11 +77,11 @@ class Past:
         )
 
     def _at(self, steps: StepLog, time_us: int, reach_us: int) -> Moment | None:
-        following = next(iter(steps.between(time_us, time_us + 6 * reach_us)), None)
+        following = next(_decoded(steps.between(time_us, time_us + 6 * reach_us)), None)
         if following is not None:
-            if time_us < following[0] - max(decode_step(following[1]).span_us, reach_us) - _SLACK_US:
+            until_us, step = following
+            if time_us < until_us - max(step.span_us, reach_us) - _SLACK_US:
                 return None  # nobody looked then
-            until_us = following[0]
         elif not 0 <= time_us - steps.last_us <= 2 * reach_us + _SLACK_US:
             return None
         else:  # its step is not over yet

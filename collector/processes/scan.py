@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Processes remembered at most; the rest is counted.
 MOST = 10_000
-#: Threads of one process looked at; which of more is the busiest is not known.
-_MOST_THREADS = 4096
+#: Threads looked at of one process, and remembered of all; which of more is the busiest is not known.
+_MOST_THREADS, _ALL_THREADS = 4096, 20_000
 #: A process that used less than this since it was last read is not read again.
 _WORTH_NS = 1_000_000
 #: Share of a CPU from which a process's threads are looked at; and looks after which they are forgotten again.
@@ -71,6 +71,7 @@ class Scan:
         self._spent = spent
         self._known: dict[int, _Known] = {}
         self._cgroups: dict[bytes, bytes] = {}  # hundreds of processes are in the same one
+        self._threads = 0  # remembered
         self._looks = 0
         self._looked_boot = 0.0  # when the last look was, since boot
         self._boot_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -86,6 +87,7 @@ class Scan:
         seconds = boot - self._looked_boot if self._looks else 0.0
         before, self._looked_boot = self._looked_boot, boot
         self._looks += 1
+        self._threads = sum(len(known.threads) for known in self._known.values() if known.threads)
         moved = self._moved(seconds)
         for place, (_, pid) in enumerate(moved):
             if self._spent() - spent > budget:
@@ -221,8 +223,10 @@ class Scan:
 
     def _look_at_threads(self, pid: int, known: _Known, before: float) -> None:
         """Find out which threads of a busy process it was. Raises OSError when it is gone."""
-        if known.stat.threads > _MOST_THREADS:
+        self._threads -= len(known.threads or ())
+        if known.stat.threads > min(_MOST_THREADS, _ALL_THREADS - self._threads):
             self.unread_threads += 1
+            known.threads = None
             return
         tasks = os.open(f"{self._proc}/{pid}/task", _DIRECTORY)
         now: dict[Key, float] = {}
@@ -243,6 +247,7 @@ class Scan:
         finally:
             os.close(tasks)
         known.threads, known.hot = now, self._looks
+        self._threads += len(now)
         known.busiest = busiest_threads(grown)
 
     def _identity(self, pid: int, stat: Stat) -> Identity | None:
