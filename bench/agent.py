@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -51,9 +52,9 @@ class Agent:
 
     def scrape(self) -> int:
         """Fetch /metrics as Prometheus does; how many series there were."""
-        request = urllib.request.Request(f"{self.url}/metrics", headers={"Accept-Encoding": "identity"})
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"Accept-Encoding": "gzip"})
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return sum(1 for line in answer.read().splitlines() if not line.startswith(b"#"))
+            return sum(1 for line in gzip.decompress(answer.read()).splitlines() if not line.startswith(b"#"))
 
 
 @contextlib.contextmanager
@@ -134,9 +135,11 @@ def main() -> None:
         series = 0
         for _ in range(options.scrapes):
             series = agent.scrape()
-            time.sleep(0.5)
+            time.sleep(1.2)  # one who asks within a second gets the same page
         scraping = agent.cpu_seconds() - before - idle * (time.monotonic() - started)
-        megabytes, most = agent.megabytes(), agent.megabytes("VmHWM")
+        scraped, most = agent.megabytes(), agent.megabytes("VmHWM")
+        time.sleep(12)  # it gives back every ten seconds what scrapes left
+        megabytes = agent.megabytes()
     print_table(
         [
             Row(f"agent, {options.containers} containers, 1 s sampling", "% of a core", idle * 100,
@@ -145,6 +148,7 @@ def main() -> None:
             Row(f"one scrape, a series of {series}", "µs", scraping / options.scrapes / series * 1e6,
                 "cAdvisor", 6.9, 0.7),
             Row("its memory (RSS)", "MB", megabytes, "cAdvisor, 40 containers", 55, 70),
+            Row("the same, within a second of a scrape", "MB", scraped),
             Row("the most it was", "MB", most),
         ]
     )  # fmt: skip
