@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -72,9 +73,12 @@ def pair() -> Iterator[Pair]:
             run("ip", "netns", "delete", name)
 
 
-SERVER = """
+#: The map shows the host's connections, too, which those of another test may be at the same moment.
+PORT = 12_000 + os.getpid() % 16_000
+
+SERVER = f"""
 import socket, threading
-server = socket.create_server(("", 4711))
+server = socket.create_server(("", {PORT}))
 def serve():
     while True:
         kept.append(server.accept()[0]); kept[-1].sendall(bytes(1000))
@@ -83,7 +87,7 @@ threading.Thread(target=serve, daemon=True).start()
 """
 CLIENT = """
 import socket
-client = socket.create_connection(("{net}.1", 4711)); client.sendall(bytes(300))
+client = socket.create_connection(("{net}.1", {port})); client.sendall(bytes(300))
 got = 0
 while got < 1000: got += len(client.recv(4096))
 """
@@ -91,7 +95,7 @@ while got < 1000: got += len(client.recv(4096))
 
 def started(pair: Pair, program: Program, cgroups: tuple[Path, Path]) -> tuple[Container, Container]:
     server = program(SERVER, *pair.enter(pair.server))
-    client = program(CLIENT.format(net=pair.net), *pair.enter(pair.client))
+    client = program(CLIENT.format(net=pair.net, port=PORT), *pair.enter(pair.client))
     made = []
     for name, process, cgroup in zip(("web", "asking"), (server, client), cgroups, strict=True):
         (cgroup / "cgroup.procs").write_text(str(process.pid))
@@ -127,7 +131,7 @@ def test_a_connection_has_its_process_bytes_and_the_other_containers_name(
     web, asking = started(pair, program, cgroups)
     found = Connections(pair.containers, members, PROC).of_container(asking)
     (row,) = [row for row in found if row.protocol == "tcp"]
-    assert (row.state, row.remote, row.remote_port) == ("ESTABLISHED", f"{pair.net}.1", 4711)
+    assert (row.state, row.remote, row.remote_port) == ("ESTABLISHED", f"{pair.net}.1", PORT)
     assert (row.remote_name, row.remote_id, row.translated) == ("web", web.id, "")
     assert (row.pid, row.bytes_sent, row.bytes_received) == (asking.pid, 300, 1000)
     rows = Connections(pair.containers, members, PROC).of_container(web)
@@ -138,7 +142,7 @@ def test_a_connection_has_its_process_bytes_and_the_other_containers_name(
     )
 
 
-def edge_of(graph: ConnectionGraph, port: int = 4711) -> Edge:
+def edge_of(graph: ConnectionGraph, port: int = PORT) -> Edge:
     (edge,) = [edge for edge in graph.picture().edges if edge.port == port]
     return edge
 
@@ -149,14 +153,14 @@ def test_the_map_has_one_edge_for_both_ends_and_remembers_it(
     web, asking = started(pair, program, cgroups)
     graph = ConnectionGraph(pair.containers, members, PROC, keep_seconds=100)
     graph.look(now_ns=1_000)
-    assert edge_of(graph) == Edge(asking.id, web.id, "tcp", 4711, 1, 1, 300, 1000, 1_000, 1_000)
+    assert edge_of(graph) == Edge(asking.id, web.id, "tcp", PORT, 1, 1, 300, 1000, 1_000, 1_000)
     graph.look(now_ns=2_000)
-    assert edge_of(graph) == Edge(asking.id, web.id, "tcp", 4711, 1, 1, 300, 1000, 1_000, 2_000), (
+    assert edge_of(graph) == Edge(asking.id, web.id, "tcp", PORT, 1, 1, 300, 1000, 1_000, 2_000), (
         "not counted twice"
     )
     nodes = {node.id: (node.name, node.kind) for node in graph.picture().nodes}
     assert nodes[web.id] == ("web", "container")
-    more = program(CLIENT.format(net=pair.net), *pair.enter(pair.client))
+    more = program(CLIENT.format(net=pair.net, port=PORT), *pair.enter(pair.client))
     graph.look(now_ns=3_000)
     assert (edge_of(graph).connections, edge_of(graph).total, edge_of(graph).bytes_sent) == (2, 2, 600)
     more.communicate("")
@@ -164,9 +168,9 @@ def test_the_map_has_one_edge_for_both_ends_and_remembers_it(
     pair.containers.update(Container(asking.id, "asking", state="exited"))
     graph.look(now_ns=4_000)
     assert (edge_of(graph).connections, edge_of(graph).last_seen_ns) == (0, 3_000), "history"
-    assert [edge.port for edge in graph.picture(since_ns=3_001).edges if edge.port == 4711] == []
+    assert [edge.port for edge in graph.picture(since_ns=3_001).edges if edge.port == PORT] == []
     graph.look(now_ns=3_000 + 101 * 10**9)
-    assert [edge for edge in graph.picture().edges if edge.port == 4711] == []
+    assert [edge for edge in graph.picture().edges if edge.port == PORT] == []
     assert web.id not in {node.id for node in graph.picture().nodes}
 
 
@@ -181,7 +185,7 @@ def test_somebody_unknown_is_outside_and_the_graph_has_grafanas_shape(
     assert (edge.client, edge.server) == (f"{pair.net}.2", web.id)
     shape = graph.picture().node_graph()
     assert {"id": f"{pair.net}.2", "title": f"{pair.net}.2", "subtitle": "outside"} in shape["nodes"]
-    (drawn,) = [edge for edge in shape["edges"] if edge["mainstat"] == "4711/tcp"]
+    (drawn,) = [edge for edge in shape["edges"] if edge["mainstat"] == f"{PORT}/tcp"]
     assert (drawn["source"], drawn["target"], drawn["secondarystat"]) == (edge.client, web.id, "1")
 
 
@@ -189,7 +193,9 @@ def test_a_container_that_joined_anothers_network_is_told_from_it(
     pair: Pair, program: Program, cgroups: tuple[Path, Path], members: Members
 ) -> None:
     web, asking = started(pair, program, cgroups)
-    joined = program("import socket\nsocket_ = socket.create_server(('', 4712))", *pair.enter(pair.server))
+    joined = program(
+        f"import socket\nsocket_ = socket.create_server(('', {PORT + 1}))", *pair.enter(pair.server)
+    )
     inner = cgroups[0] / "joined"
     inner.mkdir()
     (inner / "cgroup.procs").write_text(str(joined.pid))
@@ -197,14 +203,14 @@ def test_a_container_that_joined_anothers_network_is_told_from_it(
     second = Container(path, "second", cgroup=path, pid=joined.pid, network_mode=f"container:{web.id}")
     pair.containers.update(second)
     connections = Connections(pair.containers, members, PROC)
-    assert {row.local_port for row in connections.of_container(second)} == {4712}
+    assert {row.local_port for row in connections.of_container(second)} == {PORT + 1}
     talking = program(
-        f"import socket\nc = socket.create_connection(('{pair.net}.1', 4712))", *pair.enter(pair.client)
+        f"import socket\nc = socket.create_connection(('{pair.net}.1', {PORT + 1}))", *pair.enter(pair.client)
     )
     (cgroups[1] / "cgroup.procs").write_text(str(talking.pid))
     graph = ConnectionGraph(pair.containers, members, PROC)
     graph.look()
-    assert (edge_of(graph, 4711).server, edge_of(graph, 4711).client) == (web.id, asking.id)
+    assert (edge_of(graph, PORT).server, edge_of(graph, PORT).client) == (web.id, asking.id)
     joined.communicate("")
 
 
@@ -239,7 +245,7 @@ def test_a_namespace_that_only_listens_is_looked_into_seldom_but_a_connection_is
         graph.look()
     looks = entered.count(server.pid)
     assert looks == 2, "for its addresses and its sockets, once each"
-    program(CLIENT.format(net=pair.net), *pair.enter(pair.client))
+    program(CLIENT.format(net=pair.net, port=PORT), *pair.enter(pair.client))
     graph.look()
     graph.look()
     assert edge_of(graph).server == web.id
