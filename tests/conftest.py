@@ -26,7 +26,9 @@ def _load(name: str) -> ModuleType:
 
 
 elasticsearch = _load("elasticsearch_server").elasticsearch
+_load("guest_kernel")
 v2_guest = _load("qemu_guest").v2_guest
+v2_machine = _load("qemu_machine").v2_machine
 docker_engine = _load("docker_engine").docker_engine
 fluent_logger = _load("fluent_logger_node").fluent_logger
 _load("host_archive")

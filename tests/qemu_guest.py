@@ -1,31 +1,26 @@
 """A real cgroup v2 kernel for tests on any host: Debian's cloud kernel under qemu, with loads that are known.
 
-The kernel comes from Debian's archive (fetched once, into ``.cache/``), the initial file system is static
-busybox and the script below. The guest runs its loads, copies ``/proc`` and ``/sys/fs/cgroup`` twice, writes
-both as a tar onto a disk and ends. Its CPU is emulated, so that no virtualisation by the machine is needed.
+The initial file system is static busybox and the script below. The guest runs its loads, copies ``/proc`` and
+``/sys/fs/cgroup`` twice, writes both as a tar onto a disk and ends. Its CPU is emulated, so that no
+virtualisation by the machine is needed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import io
 import os
 import shutil
-import stat
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from guest_kernel import kernel, write_initrd
 
 from collector.container import Container
 from collector.roots import Roots
 
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "guest-kernel"
-_PACKAGE = "linux-image-cloud-amd64"
 _BOOT_SECONDS = 240
 _POD = "0c1a5f6e_5b1c_4d5e_9d3e_6f2f3a1b7c11"
 
@@ -167,58 +162,8 @@ class Guest:
         ]
 
 
-def kernel() -> Path:
-    """The kernel image; fetched and unpacked once, whoever asks first."""
-    image = _CACHE / "vmlinuz"
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not image.exists():
-            with tempfile.TemporaryDirectory(dir=_CACHE) as directory:
-                unpacked = _unpack(_download(Path(directory)), Path(directory))
-                unpacked.rename(image)
-    return image
-
-
-def _download(directory: Path) -> Path:
-    """The package that the nameless one stands for: its versioned dependency has the files."""
-    listed = _depends()
-    if not listed:
-        subprocess.run(["apt-get", "update", "-qq"], check=True, timeout=300)
-        listed = _depends()
-    names = [line.split()[-1] for line in listed.splitlines() if "Depends: linux-image-" in line]
-    if not names:
-        raise RuntimeError(f"package {_PACKAGE}: expected a dependency linux-image-…, found {listed!r}")
-    command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", names[0]]
-    subprocess.run(command, check=True, timeout=300, cwd=directory, stdout=subprocess.DEVNULL)
-    (package,) = directory.glob("*.deb")
-    return package
-
-
-def _depends() -> str:
-    command = ["apt-cache", "depends", _PACKAGE]
-    return subprocess.run(command, check=False, timeout=60, capture_output=True, text=True).stdout
-
-
-def _unpack(package: Path, directory: Path) -> Path:
-    command = ["dpkg-deb", "--fsys-tarfile", package]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpacker:
-        assert unpacker.stdout is not None
-        with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
-            for member in archive:
-                if member.name.startswith("./boot/vmlinuz-"):
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    image = directory / "vmlinuz"
-                    image.write_bytes(content.read())
-                    return image
-    raise RuntimeError(f"{package.name}: expected a file boot/vmlinuz-…, found none")
-
-
-def _initrd() -> bytes:
-    """A cpio archive in the "newc" format (the kernel's Documentation/driver-api/early-userspace)."""
-    busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
-    script = _INIT.format(
+def _script() -> str:
+    return _INIT.format(
         **CGROUPS,
         block=WRITTEN_BYTES // WRITES,
         writes=WRITES,
@@ -227,32 +172,11 @@ def _initrd() -> bytes:
         victim_limit=VICTIM_LIMIT,
         apart=APART_SECONDS,
     )
-    archive = io.BytesIO()
-    for name in ("bin", "proc", "sys", "dev"):
-        _add(archive, name, stat.S_IFDIR | 0o755)
-    _add(archive, "bin/busybox", stat.S_IFREG | 0o755, busybox)
-    for name in _APPLETS:
-        _add(archive, f"bin/{name}", stat.S_IFLNK | 0o777, b"busybox")
-    _add(archive, "init", stat.S_IFREG | 0o755, script.encode())
-    _add(archive, "TRAILER!!!", 0)
-    return archive.getvalue()
-
-
-def _add(archive: io.BytesIO, name: str, mode: int, data: bytes = b"") -> None:
-    def pad() -> None:
-        archive.write(b"\0" * (-archive.tell() % 4))
-
-    # inode mode uid gid links mtime size device(2) special(2) length-of-name checksum
-    numbers = (archive.tell() + 1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
-    archive.write(b"070701" + b"".join(b"%08X" % number for number in numbers) + name.encode() + b"\0")
-    pad()
-    archive.write(data)
-    pad()
 
 
 def _run(directory: Path) -> str:
     """Boot, wait for the end; what the guest wrote on its console."""
-    (directory / "initrd").write_bytes(_initrd())
+    write_initrd(directory / "initrd", _script(), _APPLETS)
     for name, size in (("load", 4 << 20), ("copies", 32 << 20)):
         with (directory / name).open("wb") as disk:
             os.truncate(disk.fileno(), size)
@@ -260,7 +184,7 @@ def _run(directory: Path) -> str:
     # The guest's time is the instructions it has run, 16 ns each: what else the host does changes nothing.
     command += ["-icount", "shift=4,sleep=off", "-rtc", "clock=vm"]
     command += ["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-nic", "none"]
-    command += ["-kernel", kernel(), "-initrd", directory / "initrd"]
+    command += ["-kernel", kernel().image, "-initrd", directory / "initrd"]
     command += ["-append", "console=ttyS0 panic=-1 psi=1 quiet cgroup_no_v1=all"]
     for name in ("load", "copies"):
         command += ["-drive", f"file={directory / name},format=raw,if=none,id={name}"]

@@ -142,9 +142,15 @@ def image() -> str:
     return IMAGE
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def read_page() -> type[Page]:
+    """Takes a page of metrics apart."""
+    return Page
 
 
 @pytest.fixture
