@@ -2,6 +2,8 @@ from pathlib import Path
 
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
+from collector.inputs.losses import TailCounters
+from collector.inputs.tails import TailStatus
 from exporters.prometheus.own_families import OwnFamily
 from logdrivers.block import Stream
 from logdrivers.delivery import STATE_NAME, Delivery
@@ -10,7 +12,7 @@ from logdrivers.registry import get
 from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
 from runtime.remainders import Remainders
 from runtime.shim.gap import mark_gap_in_journal
-from taffrail.log_metrics import delivery_metrics, gap_metrics, remainder_metrics
+from taffrail.log_metrics import delivery_metrics, gap_metrics, remainder_metrics, tail_metrics
 
 ID = "ab" * 32
 
@@ -116,3 +118,29 @@ def test_gaps_are_told_per_container_of_our_engine(tmp_path: Path) -> None:
     mark_gap_in_journal("json-file", info, False, 2)
     (gaps,) = gap_metrics(containers)()
     assert {labels[1]: value for labels, value in gaps.series} == {"whole": 0, "gap": 2}
+
+
+class FakeTails:
+    """What two tails have counted."""
+
+    def totals(self) -> TailCounters:
+        counters = TailCounters(lines=5, bytes=500)
+        counters.lose("truncated", 0, 70)
+        counters.lose("invalid", 2, 30)
+        counters.lose("rotated", 0, 0)
+        return counters
+
+    def status(self) -> dict[str, TailStatus]:
+        return {}
+
+
+def test_what_tails_lost_is_told_by_cause_whether_its_amount_is_known_or_not() -> None:
+    told = {
+        (family.name, labels): value
+        for family in tail_metrics(FakeTails())()  # type: ignore[arg-type]
+        for labels, value in family.series
+    }
+    causes = {labels: value for (name, labels), value in told.items() if name == "taffrail_tail_losses_total"}
+    assert sorted(causes.values()) == [1, 1, 1]
+    assert sum(value for (name, _), value in told.items() if name == "taffrail_tail_lost_lines_total") == 2
+    assert sum(value for (name, _), value in told.items() if name == "taffrail_tail_lost_bytes_total") == 100
