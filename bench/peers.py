@@ -42,6 +42,7 @@ __all__ = ["main"]
 #: A little of everything each second, so that no program finds a container unchanged.
 SCRIPT = "while :; do i=0; while [ $i -lt 200 ]; do i=$((i+1)); done; echo $i > /f; sleep 1; done"
 _SCRAPES = 10
+_SETTLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def measure(docker: Docker, watcher: Watcher, count: int, seconds: float) -> Cos
                 f"{watcher.name} showed {watcher.seen()} of {count} containers after 2 minutes"
             )
         time.sleep(1)
-    time.sleep(min(seconds, 10))  # what it does on finding them is not sampling
+    time.sleep(_SETTLE_SECONDS)  # what it does at its start and on finding them is not sampling
     account = watcher.account
     before = account.seconds(), account.process_seconds(), docker.account.seconds()
     started = time.monotonic()
@@ -228,7 +229,7 @@ def main() -> None:
                   if name in (options.only or [name])}  # fmt: skip
         print(f"{versions(options.cadvisor)}; {options.containers} containers, {options.seconds:g} s each\n")
         sys.stdout.flush()
-        empty = one_turn(docker, chosen, 0, options.seconds / 2)
+        empty = one_turn(docker, chosen, 0, options.seconds)
         start_containers(docker, options.containers)
         full = one_turn(docker, chosen, options.containers, options.seconds)
         costs = {name: (empty[1][name], full[1][name]) for name in chosen}
