@@ -21,6 +21,7 @@ NAMES = (
     "sampling",
     "agent",
     "thousand",
+    "page",
     "remote_write",
     "history",
     "host",
