@@ -166,15 +166,15 @@ class ProcessRecorder:
         self._recording = threading.Lock()
 
     async def run(self) -> None:
-        """Record every step until cancelled."""
+        """Record now, for the first step to have something to compare with, and every step until cancelled."""
         step = self._archive.step
         while True:
-            await asyncio.sleep(step - time.time() % step)
             try:
                 await asyncio.to_thread(self.record)
             except Exception:  # history that has a gap is no reason to end the agent
                 self.failures += 1
                 log.exception("cannot record who is busiest")
+            await asyncio.sleep(step - time.time() % step)
 
     def record(self, now_ns: int | None = None) -> None:
         """Make one look and write the step; left out while earlier ones have used up what is allowed."""

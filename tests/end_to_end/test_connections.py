@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import socket
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,3 +82,22 @@ def test_connections_are_named_through_address_translation_and_make_a_map(
         assert {edge["port"] for edge in found.values()} == {80}, "the port behind the translation"
         assert (found["host"]["bytes_sent"], found["host"]["bytes_received"]) == (1234, 1234)
         assert (found[direct]["bytes_sent"], found[direct]["connections"]) == (3, 1)
+
+        def agent() -> int:
+            children = Path(
+                f"/proc/{shared_taffrail.process.pid}/task/{shared_taffrail.process.pid}/children"
+            )
+            pids = map(int, children.read_text().split())
+            ours = (p for p in pids if Path(f"/proc/{p}/cmdline").read_text().endswith("\0agent\0"))
+            return next(ours, 0)
+
+        before = agent()
+        os.kill(before, signal.SIGTERM)
+        eventually(lambda: agent() not in (0, before), "another agent")
+
+        def past() -> str:
+            words = ("history", direct, "--connections", "--since", "10m")
+            return str(shared_taffrail.taffrail(*words, check=False))
+
+        eventually(lambda: server in past(), "the edge that the agent before had seen")
+        assert re.search(rf"^{direct} +{server} +80/tcp +1 +3B +3B ", past(), re.MULTILINE), past()
