@@ -72,12 +72,13 @@ def url(scheme: str, server: socket.socket) -> str:
 
 def received(connection: socket.socket, count: int) -> list[str]:
     """The texts of the next ``count`` frames."""
-    data = b""
+    data = bytearray()
     connection.settimeout(10)
-    while data.count(b"\0") < count:
-        piece = connection.recv(65536)
+    while count > 0:
+        piece = connection.recv(1 << 18)
         assert piece, data
         data += piece
+        count -= piece.count(b"\0")
     return [json.loads(frame)["short_message"] for frame in data.split(b"\0")[:-1]]
 
 
