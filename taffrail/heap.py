@@ -1,7 +1,7 @@
-"""The agent's memory: one heap, what no question needs kept out of it, free pages given back.
+"""The memory of a part that runs on: one heap, what nobody needs kept out of it, free pages given back.
 
-Python and the C library keep what a scrape or a search once needed, for the next one. An agent is scraped every
-fifteen seconds or so, and is to be small in between.
+Python and the C library keep what a scrape, a search or a start once needed, for the next one. Agent and engine
+are asked for something now and then, and are to be small in between.
 """
 
 from __future__ import annotations

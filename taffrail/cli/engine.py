@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Run until SIGINT or SIGTERM; containers go on running after that."""
+    from taffrail.heap import prepare
+
+    prepare()
     import asyncio
 
     from taffrail.logs import setup_logging
@@ -68,6 +71,7 @@ async def serve_engine(paths: Paths, config: Config | None = None) -> None:
     from runtime.shim.shims import TemplateError
     from runtime.state import Locked
     from taffrail.engine_stats import CgroupStats
+    from taffrail.heap import freeze, keep_trimmed
 
     config = config or Config()
     stop = asyncio.Event()
@@ -82,7 +86,10 @@ async def serve_engine(paths: Paths, config: Config | None = None) -> None:
             await server.start()
         except (Locked, SocketInUse, EngineError, TemplateError) as error:
             raise CommandError(str(error)) from error
+        freeze()
+        trimming = asyncio.create_task(keep_trimmed())
         await stop.wait()
+        trimming.cancel()
     finally:
         await server.stop()
         await engine.stop()
