@@ -276,7 +276,9 @@ def test_nothing_of_a_container_waits_for_its_sink(
         script = f"trap 'exit 9' TERM; {lines}; while :; do usleep 20000; done"
         logged.run(script, names())
         until(lambda: len(logged.lines()) == 10_000, "the lines")
-        until(lambda: not logged.counters().sink_up, "the sink to be found down", 60)
+        if fault == "down" or name.startswith(("fluentd", "gelf")):
+            until(lambda: not logged.counters().sink_up, "the sink to be found down", 60)
+        # The others hang in their first ten seconds: what follows must not wait for those either.
         assert host.inspect(logged.name, "{{.State.Status}}") == "running"
         host.docker("stop", logged.name)
         assert host.inspect(logged.name, "{{.State.ExitCode}}") == "9"
