@@ -133,7 +133,7 @@ class Sampler:
 
     def sample_if_older(self, seconds: float = 1.0) -> None:
         """Make a pass unless the newest one is at most this old: what a scrape does."""
-        if time.time_ns() - self._newest_ns > seconds * 1e9:
+        if abs(time.time_ns() - self._newest_ns) > seconds * 1e9:  # from the future: the clock was set back
             self.sample_all()
 
     def latest(self, container_id: str) -> Sample | None:

@@ -226,6 +226,14 @@ def test_a_shared_namespace_is_counted_once_by_its_owner(
     assert shared.interfaces == ()
 
 
+def test_a_clock_that_was_set_back_does_not_stop_sampling(sampler: Sampler) -> None:
+    sampler.sample_all(time.time_ns() + 3600 * 10**9)
+    sampler.sample_if_older()
+    assert sampler.passes == 2
+    sampler.sample_if_older(3600)
+    assert sampler.passes == 2
+
+
 def test_the_host_has_its_own_sample(sampler: Sampler) -> None:
     sampler.sample_all()
     sampler.sample_all()
