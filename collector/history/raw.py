@@ -27,6 +27,7 @@ from collector.history.rows import (
     payload_fits,
     times,
 )
+from collector.history.window_files import write_frame
 
 if TYPE_CHECKING:
     from collector.history.rows import Rows
@@ -72,20 +73,11 @@ class RawWindow:
     def append(self, step_us: int, rows: Packed, definitions: Sequence[Definition]) -> None:
         """Write a frame of packed rows. Raises OSError, and then nothing of it stays."""
         data = encode_frame(step_us, rows, definitions)
-        view = memoryview(data)
-        at = self._end
-        try:
-            while view:
-                written = os.pwrite(self._fd, view, at)
-                at += written
-                view = view[written:]
-        except OSError:
-            os.ftruncate(self._fd, self._end)
-            raise
+        end = write_frame(self._fd, data, self._end)
         frame = parse_header(data[:HEADER_BYTES], self._end)
         assert frame is not None
         self._note(frame, rows, definitions)
-        self._end = at
+        self._end = end
 
     def series(self, wanted: Sequence[int], since_us: int, until_us: int) -> Rows:
         """The rows of these containers with times within the range, in the order written."""

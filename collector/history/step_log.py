@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from collector.history.step_frames import (
     find_frame,
     parse_header,
 )
+from collector.history.window_files import find_windows, write_frame
 
 __all__ = ["StepLog", "StepLosses"]
 
@@ -154,16 +154,7 @@ class StepLog:
         if not growing.steps:
             self._began_us = time_us
         frame = encode([(time_us, data)], _GROWING_LEVEL)
-        view, at = memoryview(frame), growing.bytes
-        try:
-            while view:
-                written = os.pwrite(self._fd, view, at)
-                at += written
-                view = view[written:]
-        except OSError:
-            os.ftruncate(self._fd, growing.bytes)
-            raise
-        growing.bytes = at
+        growing.bytes = write_frame(self._fd, frame, growing.bytes)
         growing.note(1, time_us, time_us)
         self.steps_written += 1
 
@@ -293,18 +284,9 @@ class StepLog:
     # --- opening and closing -------------------------------------------------------------------------
 
     def _open(self) -> None:
-        names = re.compile(rf"{re.escape(self._name)}-(\d{{8}})\.(steps|sealed)(\.tmp)?")
-        found: dict[int, dict[str, Path]] = {}
-        for path in sorted(self._directory.iterdir()):
-            match = names.fullmatch(path.name)
-            if match is None:
-                continue
-            if match[3]:
-                path.unlink()  # a crash before it was whole
-            else:
-                found.setdefault(int(match[1]), {})[match[2]] = path
+        found = find_windows(self._directory, self._name, "steps", "sealed")
         self._sequence = max(found, default=0)
-        for sequence, paths in sorted(found.items()):
+        for sequence, paths in found.items():
             if "sealed" in paths:
                 self._sealed.append(self._opened(paths["sealed"], sequence))
                 if "steps" in paths:

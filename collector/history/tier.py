@@ -7,7 +7,6 @@ Says what is there, rolls over, removes what is too old; how much all resolution
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from collector.history.raw import RawWindow
 from collector.history.rows import Definition, Packed, as_array, numbers
 from collector.history.sealed import Corrupt, SealedWindow, decode_columns, decode_packed, write_sealed
+from collector.history.window_files import find_windows
 
 if TYPE_CHECKING:
     from collector.history.rows import Rows
@@ -256,18 +256,9 @@ class Tier:
     # --- opening -------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        names = re.compile(rf"{self.resolution.step}s-(\d{{8}})\.(raw|sealed)(\.tmp)?")
-        found: dict[int, dict[str, Path]] = {}
-        for path in sorted(self._directory.iterdir()):
-            match = names.fullmatch(path.name)
-            if match is None:
-                continue
-            if match[3]:
-                path.unlink()  # a crash before it was whole
-            else:
-                found.setdefault(int(match[1]), {})[match[2]] = path
+        found = find_windows(self._directory, f"{self.resolution.step}s", "raw", "sealed")
         self._sequence = max(found, default=0)
-        for sequence, paths in sorted(found.items()):
+        for sequence, paths in found.items():
             sealed = self._opened(paths["sealed"], sequence) if "sealed" in paths else None
             if sealed is not None:
                 self.sealed.append(sealed)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from taffrail.cli.host_argument import add_host_argument
 from taffrail.config import Config
 
 if TYPE_CHECKING:
@@ -39,14 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-f", "--filter", default="", metavar="EXPR", help="only rows it is true for: 'cpu > 2 and name:web*'"
     )
     parser.add_argument("-n", "--limit", type=int, default=0, metavar="N", help="at most N rows")
-    parser.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME=URL",
-        help="an agent to ask, http://HOST:PORT, https:// or unix:; may be given many times, default: "
-        "client.hosts of the configuration, else this host's",
-    )
+    add_host_argument(parser)
     parser.add_argument(
         "--format",
         choices=("table", "json", "csv"),

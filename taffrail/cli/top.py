@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from taffrail.cli.host_argument import add_host_argument
 from taffrail.config import Config
 
 __all__ = ["add_arguments", "run"]
@@ -15,14 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d", "--delay", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)"
     )
-    parser.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME=URL",
-        help="an agent to ask, http://HOST:PORT, https:// or unix:; may be given many times, default: "
-        "client.hosts of the configuration, else this host's",
-    )
+    add_host_argument(parser)
     parser.add_argument("--no-color", action="store_true", help="without colours; NO_COLOR=1 does the same")
 
 
