@@ -183,7 +183,8 @@ sink.bind(("127.0.0.1", 5000))
 
     monkeypatch.setattr(Dump, "ask", refuse)
     found = container.read(TcpGroup()) | container.read(UdpGroup())
-    told = (TCP, TCP6, *(key[0] for key in asked if "udp" in key[0]))  # of queues and round trips no table tells
+    # Of queues and round trips no table tells.
+    told = (TCP, TCP6, *(key[0] for key in asked if "udp" in key[0]))
     assert found == {key: value for key, value in asked.items() if key[0] in told}
 
 
