@@ -35,7 +35,9 @@ _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 5, 18, 37
 _IFLA_INFO_KIND = 1
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _STATS_LINK_64 = 1
-_COUNTERS = struct.Struct("=4Q")
+#: A message from its header on: header 16, if_stats_msg 12 (the index at 4), attribute header 4, rtnl_link_stats64.
+_STATS = struct.Struct("=IH14xI8x4Q")
+_LENGTH = struct.Struct("=IH")
 _INDEX = struct.Struct("=I")
 
 
@@ -62,13 +64,12 @@ class Link:
 def parse_stats(data: bytes, into: dict[int, Counters]) -> bool:
     """Take one datagram of an RTM_GETSTATS dump; true when it was the last. Raises OSError on an error."""
     offset, end = 0, len(data)
+    unpack, made = _STATS.unpack_from, Counters._make
     while offset < end:
-        length, kind, _flags, _sequence, _port = HEADER.unpack_from(data, offset)
+        length, kind = _LENGTH.unpack_from(data, offset)
         if kind == _RTM_NEWSTATS:
-            # header 16, if_stats_msg 12 (the index at 4), attribute header 4, rtnl_link_stats64
-            into[_INDEX.unpack_from(data, offset + 20)[0]] = Counters(
-                *_COUNTERS.unpack_from(data, offset + 32)
-            )
+            _, _, index, *counters = unpack(data, offset)
+            into[index] = made(counters)
         elif kind == DONE:
             return True
         elif kind == ERROR:

@@ -34,12 +34,15 @@ def parse_net_dev(data: bytes, hidden: tuple[str, ...] = HIDDEN) -> tuple[Interf
     Raises ValueError on a line that does not have the kernel's sixteen numbers.
     """
     interfaces = []
+    unseen = tuple([name.encode() for name in hidden])
     for line in data.split(b"\n")[2:-1]:
+        if unseen and line.lstrip().startswith(unseen):
+            continue  # a host has one for each container
         words = line.split()
         if len(words) < 17:
             words = _glued(line)
         name = words[0][:-1].decode(errors="replace")
-        if name != "lo" and not name.startswith(hidden):
+        if name != "lo":
             # The columns: bytes packets errs drop fifo frame compressed multicast, received then sent.
             interfaces.append(Interface(name, *map(int, words[1:5]), *map(int, words[9:13])))
     return tuple(interfaces)
@@ -64,6 +67,7 @@ class Namespace:
         self._peers: dict[str, int] = {}  # interface to the index of its veth's end on the host
         self._looked_at: list[str] | None = None  # the interfaces whose peers were looked for
         self._last: tuple[Interface, ...] = ()
+        self._counters: list[Counters] = []  # of the peers, when ``_last`` was made of them
         self._countdown = 0
         try:
             self.inode = os.stat("ns/net", dir_fd=self._directory).st_ino  #: names the namespace
@@ -80,16 +84,17 @@ class Namespace:
         """
         if host is not None and self._countdown > 0:
             try:
-                interfaces = tuple(
-                    [_from_peer(interface, host[self._peers[interface.name]]) for interface in self._last]
-                )
+                counters = [host[self._peers[interface.name]] for interface in self._last]
             except KeyError:  # the host's end went
                 pass
             else:
                 self._countdown -= 1
-                self._last = interfaces
-                return interfaces
+                if counters != self._counters:
+                    self._last = tuple(map(_from_peer, self._last, counters))
+                    self._counters = counters
+                return self._last
         self._last = self._read_file()
+        self._counters = []
         if host is not None and self._real:
             names = [interface.name for interface in self._last]
             if names != self._looked_at or any(index not in host for index in self._peers.values()):

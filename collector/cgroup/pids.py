@@ -25,6 +25,7 @@ class PidsReader:
         self._events = open_file(directory, "pids.events")
         self.limit_events: int | None = None  #: times a task could not be made for the limit; as last read
         self.limit: int | None = None  #: None = unlimited
+        self._event_bytes = b""  # of the last reading
 
     def read_limits(self) -> None:
         """Read the limit again."""
@@ -34,7 +35,10 @@ class PidsReader:
     def read(self) -> int | None:
         """The number of tasks, or None without the controller. Raises OSError, ValueError."""
         if self._events >= 0:
-            self.limit_events = _EVENTS.values(os.pread(self._events, 256, 0))[0]
+            data = os.pread(self._events, 256, 0)
+            if data != self._event_bytes:
+                self.limit_events = _EVENTS.values(data)[0]
+                self._event_bytes = data
         return number(os.pread(self._current, 64, 0)) if self._current >= 0 else None
 
     def descriptors(self) -> tuple[int, ...]:

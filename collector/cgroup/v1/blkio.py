@@ -40,6 +40,8 @@ class BlkioReader:
     def __init__(self, directory: Path | None) -> None:
         self._bytes = self._open(directory, "blkio.throttle.io_service_bytes")
         self._operations = self._open(directory, "blkio.throttle.io_serviced")
+        self._read = _EMPTY, b""  # of the last reading, and what they say
+        self._last: tuple[BlockIO, ...] = ()
 
     def read_limits(self) -> None:
         """Nothing that is read here is a limit."""
@@ -51,13 +53,18 @@ class BlkioReader:
         data = read_all(self._bytes)
         if data == _EMPTY:
             return ()
-        amounts = parse_operations(data)
-        operations = parse_operations(read_all(self._operations)) if self._operations >= 0 else {}
-        none = [0, 0]
-        return tuple(
-            BlockIO(device.decode(), read, written, *operations.get(device, none))
-            for device, (read, written) in amounts.items()
-        )
+        found = data, read_all(self._operations) if self._operations >= 0 else b""
+        if found != self._read:
+            amounts, operations = map(parse_operations, found)
+            none = [0, 0]
+            self._last = tuple(
+                [
+                    BlockIO(device.decode(), read, written, *operations.get(device, none))
+                    for device, (read, written) in amounts.items()
+                ]
+            )
+            self._read = found
+        return self._last
 
     def descriptors(self) -> tuple[int, ...]:
         """What is kept open."""

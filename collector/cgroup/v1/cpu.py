@@ -57,6 +57,9 @@ class CpuReader:
         self._quota_us: int | None = None
         self._period_us: int | None = None
         self._shares: int | None = None
+        self._bytes = b"", b""  # of usage and throttling at the last reading, and what they say
+        self._last: Cpu | None = None
+        self._settled = False  # the files that follow usage were read after it had come to rest
 
     def read_limits(self) -> None:
         """Read quota, period and shares again."""
@@ -67,18 +70,34 @@ class CpuReader:
         self._quota_us = quota_us if quota_us > 0 else None
         self._period_us = None if period is None else number(period)
         self._shares = None if shares is None else number(shares)
+        self._settled = False
 
     def read(self) -> Cpu | None:
-        """All counters, or None without the cpuacct controller. Raises OSError, ValueError."""
+        """All counters, or None without the cpuacct controller; the same object as last time where all are the same.
+
+        What shows how the usage is made up is not read again while nothing was used in the last two steps.
+        Raises OSError, ValueError.
+        """
         if self._usage < 0:
             return None
-        usage = number(os.pread(self._usage, 64, 0)) / 1e9
+        throttling = self._quota_us is not None and self._throttling >= 0
+        found = (
+            os.pread(self._usage, 64, 0),
+            os.pread(self._throttling, CHUNK, 0) if throttling else b"",
+        )
+        if found == self._bytes and self._settled:
+            return self._last
+        self._last = self._parse(*found)
+        self._settled = found == self._bytes
+        self._bytes = found
+        return self._last
+
+    def _parse(self, used: bytes, throttling: bytes) -> Cpu:
+        usage = number(used) / 1e9
         user, system = parse_user_system(os.pread(self._stat, 256, 0)) if self._stat >= 0 else (None, None)
         periods = throttled = bursts = throttled_seconds = burst_seconds = None
-        if self._quota_us is not None and self._throttling >= 0:
-            periods, throttled, throttled_seconds, bursts, burst_seconds = parse_throttling(
-                os.pread(self._throttling, CHUNK, 0)
-            )
+        if throttling:
+            periods, throttled, throttled_seconds, bursts, burst_seconds = parse_throttling(throttling)
         return Cpu(
             usage,
             user,

@@ -74,19 +74,42 @@ class MemoryReader:
         self._limit: int | None = None
         self._swap_limit: int | None = None
         self._reservation: int | None = None
+        self._bytes: tuple[bytes, ...] = ()  # of the last reading, and what they say
+        self._last: Memory | None = None
 
     def read_limits(self) -> None:
         """Read the limits again. ``swap_limit_bytes`` is memory plus swap, as v1 counts it."""
         self._limit = self._one_limit("memory.limit_in_bytes")
         self._swap_limit = self._one_limit("memory.memsw.limit_in_bytes")
         self._reservation = self._one_limit("memory.soft_limit_in_bytes")
+        self._bytes = ()
 
     def read(self) -> Memory | None:
-        """All counters, or None without the memory controller. Raises OSError, ValueError."""
+        """All counters, or None without the memory controller; the same object as last time where all are the same.
+
+        Raises OSError, ValueError.
+        """
         if self._usage < 0 or self._stat < 0:
             return None
-        usage = number(os.pread(self._usage, 64, 0))
-        values = parse_stat(read_all(self._stat))
+        pread = os.pread
+        found = (
+            pread(self._usage, 64, 0),
+            read_all(self._stat),
+            pread(self._max, 64, 0) if self._max >= 0 else b"",
+            pread(self._kernel, 64, 0) if self._kernel >= 0 else b"",
+            pread(self._failcnt, 64, 0) if self._failcnt >= 0 else b"",
+            pread(self._oom, 256, 0) if self._oom >= 0 else b"",
+        )
+        if found != self._bytes:
+            self._last = self._parse(*found)
+            self._bytes = found
+        return self._last
+
+    def _parse(
+        self, used: bytes, stat: bytes, highest: bytes, kernel: bytes, failures: bytes, oom: bytes
+    ) -> Memory:
+        usage = number(used)
+        values = parse_stat(stat)
         rss, cache, mapped, swap, active, inactive, faults, major, own, own_major = values[:10]
         further = zip(_FURTHER_NAMES, values[10:], strict=True)
         return Memory(
@@ -96,17 +119,17 @@ class MemoryReader:
             cache,
             mapped,
             swap,
-            number(os.pread(self._max, 64, 0)) if self._max >= 0 else None,
-            number(os.pread(self._kernel, 64, 0)) if self._kernel >= 0 else None,
+            number(highest) if self._max >= 0 else None,
+            number(kernel) if self._kernel >= 0 else None,
             active,
             inactive,
             self._limit,
             self._swap_limit,
             self._reservation,
-            number(os.pread(self._failcnt, 64, 0)) if self._failcnt >= 0 else None,
+            number(failures) if self._failcnt >= 0 else None,
             faults,
             major,
-            parse_oom_kills(os.pread(self._oom, 256, 0)) if self._oom >= 0 else None,
+            parse_oom_kills(oom) if self._oom >= 0 else None,
             own,
             own_major,
             stat={key: value for key, value in further if value is not None},

@@ -72,6 +72,8 @@ class CpuReader:
         self._quota_us: int | None = None
         self._period_us: int | None = None
         self._shares: int | None = None
+        self._bytes = b""  # of the last reading, and what they say
+        self._last: Cpu | None = None
 
     def read_limits(self) -> None:
         """Read quota, period and weight again."""
@@ -79,14 +81,23 @@ class CpuReader:
         weight = read_once(self._directory, "cpu.weight")
         self._quota_us, self._period_us = (None, None) if limit is None else parse_max(limit)
         self._shares = None if weight is None else shares_of_weight(number(weight))
+        self._bytes = b""
 
     def read(self) -> Cpu | None:
-        """All counters, or None where the file is absent. Raises OSError, ValueError."""
+        """All counters, or None where the file is absent; the same object as last time where all are the same.
+
+        Raises OSError, ValueError.
+        """
         if self._stat < 0:
             return None
-        usage, user, system, periods, throttled, throttled_us, bursts, burst_us = parse_stat(
-            os.pread(self._stat, CHUNK, 0)
-        )
+        found = os.pread(self._stat, CHUNK, 0)
+        if found != self._bytes or not found:
+            self._last = self._parse(found)
+            self._bytes = found
+        return self._last
+
+    def _parse(self, data: bytes) -> Cpu:
+        usage, user, system, periods, throttled, throttled_us, bursts, burst_us = parse_stat(data)
         if usage is None:
             raise ValueError("cpu.stat: expected a line usage_usec")
         if self._quota_us is None:

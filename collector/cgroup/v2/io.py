@@ -53,6 +53,8 @@ class IoReader:
 
     def __init__(self, directory: Path | None) -> None:
         self._stat = open_file(directory, "io.stat")
+        self._bytes = b""  # of the last reading, and what they say
+        self._last: tuple[BlockIO, ...] = ()
 
     def read_limits(self) -> None:
         """Nothing that is read here is a limit."""
@@ -62,7 +64,10 @@ class IoReader:
         if self._stat < 0:
             return ()
         data = read_all(self._stat)
-        return parse_stat(data) if data else ()
+        if data != self._bytes:
+            self._last = parse_stat(data)
+            self._bytes = data
+        return self._last
 
     def descriptors(self) -> tuple[int, ...]:
         """What is kept open."""

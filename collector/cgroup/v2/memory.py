@@ -63,6 +63,8 @@ class MemoryReader:
         self._swap_limit: int | None = None
         self._reservation: int | None = None
         self._high: int | None = None
+        self._bytes: tuple[bytes, ...] = ()  # of the last reading, and what they say
+        self._last: Memory | None = None
 
     def read_limits(self) -> None:
         """Read the limits again. ``swap_limit_bytes`` is swap alone, as v2 counts it."""
@@ -70,26 +72,44 @@ class MemoryReader:
         self._swap_limit = self._one_limit("memory.swap.max")
         self._reservation = self._one_limit("memory.min")
         self._high = self._one_limit("memory.high")
+        self._bytes = ()
 
     def read(self) -> Memory | None:
-        """All counters, or None without the memory controller. Raises OSError, ValueError."""
+        """All counters, or None without the memory controller; the same object as last time where all are the same.
+
+        Raises OSError, ValueError.
+        """
         if self._stat < 0:
             return None
-        values = parse_stat(read_all(self._stat))
+        pread = os.pread
+        found = (
+            read_all(self._stat),
+            pread(self._current, 64, 0) if self._current >= 0 else b"",
+            pread(self._events, 512, 0) if self._events >= 0 else b"",
+            pread(self._swap, 64, 0) if self._swap >= 0 else b"",
+            pread(self._peak, 64, 0) if self._peak >= 0 else b"",
+        )
+        if found != self._bytes:
+            self._last = self._parse(*found)
+            self._bytes = found
+        return self._last
+
+    def _parse(self, stat: bytes, current: bytes, events: bytes, swap: bytes, peak: bytes) -> Memory:
+        values = parse_stat(stat)
         anon, file, mapped, active, inactive, faults, major, kernel = values[:8]
         root = self._current < 0
-        usage = (anon or 0) + (file or 0) if root else number(os.pread(self._current, 64, 0))
+        usage = (anon or 0) + (file or 0) if root else number(current)
         high = maximum = oom_kills = low = oom = group_kills = None
         if self._events >= 0:
-            high, maximum, oom_kills, low, oom, group_kills = parse_events(os.pread(self._events, 512, 0))
+            high, maximum, oom_kills, low, oom, group_kills = parse_events(events)
         return Memory(
             usage,
             max(usage - (inactive or 0), 0),
             anon,
             file,
             mapped,
-            number(os.pread(self._swap, 64, 0)) if self._swap >= 0 else None,
-            number(os.pread(self._peak, 64, 0)) if self._peak >= 0 else None,
+            number(swap) if self._swap >= 0 else None,
+            number(peak) if self._peak >= 0 else None,
             kernel,
             active,
             inactive,

@@ -38,20 +38,29 @@ class PressureReader:
     def __init__(self, directory: Path | None) -> None:
         opened = ((name, open_file(directory, f"{name}.pressure")) for name in RESOURCES)
         self._files = tuple((name, fd) for name, fd in opened if fd >= 0)
+        self._bytes: list[bytes] = []  # of the last reading, and what they say
+        self._last: dict[str, Pressure] = {}
 
     def read_limits(self) -> None:
         """Nothing that is read here is a limit."""
 
     def read(self) -> dict[str, Pressure]:
-        """The resources whose pressure the kernel counts; none where it was started without. Raises
-        OSError, ValueError.
+        """The resources whose pressure the kernel counts; none where it was started without.
+
+        The same object as last time where all is the same. Raises OSError, ValueError.
         """
         try:
-            return {name: parse_pressure(os.pread(fd, 512, 0)) for name, fd in self._files}
+            found = [os.pread(fd, 512, 0) for _, fd in self._files]
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:  # CONFIG_PSI_DEFAULT_DISABLED, or cgroup.pressure is 0
                 return {}
             raise
+        if found != self._bytes:
+            self._last = {
+                name: parse_pressure(data) for (name, _), data in zip(self._files, found, strict=True)
+            }
+            self._bytes = found
+        return self._last
 
     def descriptors(self) -> tuple[int, ...]:
         """What is kept open."""
