@@ -29,7 +29,7 @@ from pathlib import Path
 from bench.agent import Agent, agent_process
 from bench.engines import IMAGE, Engine
 from bench.table import Row, print_table
-from collector.cgroup.layout import Layout
+from collector.cgroup.layout import Layout, parse_mountinfo
 from collector.roots import Roots
 from taffrail.demo import busybox_rootfs
 
@@ -110,6 +110,10 @@ class Cgroups:
                 if _removed(directory):
                     break
                 time.sleep(0.01)
+        for mount in parse_mountinfo(Path("/proc/self/mountinfo").read_bytes()):
+            _removed(
+                Path(mount.point + self.parent)
+            )  # where the engine's runtime made it, for its containers
 
 
 def _removed(directory: Path) -> bool:
