@@ -65,7 +65,9 @@ def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
 def parse_cgroup(data: bytes) -> dict[str, str]:
     """``/proc/PID/cgroup`` as controller to path; the v2 hierarchy's key is ``UNIFIED``."""
     paths = {}
-    for line in data.decode(errors="surrogateescape").splitlines():
+    for line in data.decode(errors="surrogateescape").split("\n"):  # other separators of lines stand in names
+        if not line:
+            continue
         number, colon, rest = line.partition(":")
         controllers, colon2, path = rest.partition(":")
         if not (colon and colon2 and number.isdigit()):

@@ -32,9 +32,12 @@ class PidsReader:
         data = read_once(self._directory, "pids.max")
         self.limit = None if data is None else number_or_max(data)
 
-    def read(self) -> int | None:
-        """The number of tasks, or None without the controller. Raises OSError, ValueError."""
-        if self._events >= 0:
+    def read(self, still: bool = False) -> int | None:
+        """The number of tasks, or None without the controller. Raises OSError, ValueError.
+
+        ``still``: no process of the container ran since the last reading, so none can have failed to fork.
+        """
+        if self._events >= 0 and not (still and self._event_bytes):
             data = os.pread(self._events, 256, 0)
             if data != self._event_bytes:
                 self.limit_events = _EVENTS.values(data)[0]

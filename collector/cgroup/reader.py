@@ -174,9 +174,10 @@ class CgroupReader:
             self._limits_ns = now_ns
         try:
             cpu = self._cpu.read()
-            memory = self._memory.read()
+            still = cpu is not None and previous is not None and cpu is previous.cpu and failed is None
+            memory = self._memory.read(still)
             block_io = self._io.read()
-            pids = self._pids.read()
+            pids = self._pids.read(still)
             pressure = self._pressure.read()
         except (OSError, ValueError):  # some controller failed: find out which, keep the others
             before = previous or _EMPTY

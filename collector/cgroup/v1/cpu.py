@@ -63,6 +63,7 @@ class CpuReader:
 
     def read_limits(self) -> None:
         """Read quota, period and shares again."""
+        before = self._quota_us, self._period_us, self._shares
         quota = read_once(self._cpu, "cpu.cfs_quota_us")
         period = read_once(self._cpu, "cpu.cfs_period_us")
         shares = read_once(self._cpu, "cpu.shares")
@@ -70,7 +71,8 @@ class CpuReader:
         self._quota_us = quota_us if quota_us > 0 else None
         self._period_us = None if period is None else number(period)
         self._shares = None if shares is None else number(shares)
-        self._settled = False
+        if before != (self._quota_us, self._period_us, self._shares):
+            self._settled = False
 
     def read(self) -> Cpu | None:
         """All counters, or None without the cpuacct controller; the same object as last time where all are the same.

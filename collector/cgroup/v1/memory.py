@@ -79,22 +79,28 @@ class MemoryReader:
 
     def read_limits(self) -> None:
         """Read the limits again. ``swap_limit_bytes`` is memory plus swap, as v1 counts it."""
+        before = self._limit, self._swap_limit, self._reservation
         self._limit = self._one_limit("memory.limit_in_bytes")
         self._swap_limit = self._one_limit("memory.memsw.limit_in_bytes")
         self._reservation = self._one_limit("memory.soft_limit_in_bytes")
-        self._bytes = ()
+        if before != (self._limit, self._swap_limit, self._reservation):
+            self._bytes = ()
 
-    def read(self) -> Memory | None:
+    def read(self, still: bool = False) -> Memory | None:
         """All counters, or None without the memory controller; the same object as last time where all are the same.
 
-        Raises OSError, ValueError.
+        ``still``: no process of the container ran since the last reading. What only they make grow is not read
+        again then, as long as usage and statistics are the same. Raises OSError, ValueError.
         """
         if self._usage < 0 or self._stat < 0:
             return None
         pread = os.pread
+        usage, stat = pread(self._usage, 64, 0), read_all(self._stat)
+        if still and (usage, stat) == self._bytes[:2]:
+            return self._last
         found = (
-            pread(self._usage, 64, 0),
-            read_all(self._stat),
+            usage,
+            stat,
             pread(self._max, 64, 0) if self._max >= 0 else b"",
             pread(self._kernel, 64, 0) if self._kernel >= 0 else b"",
             pread(self._failcnt, 64, 0) if self._failcnt >= 0 else b"",

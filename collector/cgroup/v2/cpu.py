@@ -77,11 +77,13 @@ class CpuReader:
 
     def read_limits(self) -> None:
         """Read quota, period and weight again."""
+        before = self._quota_us, self._period_us, self._shares
         limit = read_once(self._directory, "cpu.max")
         weight = read_once(self._directory, "cpu.weight")
         self._quota_us, self._period_us = (None, None) if limit is None else parse_max(limit)
         self._shares = None if weight is None else shares_of_weight(number(weight))
-        self._bytes = b""
+        if before != (self._quota_us, self._period_us, self._shares):
+            self._bytes = b""
 
     def read(self) -> Cpu | None:
         """All counters, or None where the file is absent; the same object as last time where all are the same.

@@ -68,23 +68,29 @@ class MemoryReader:
 
     def read_limits(self) -> None:
         """Read the limits again. ``swap_limit_bytes`` is swap alone, as v2 counts it."""
+        before = self._limit, self._swap_limit, self._reservation, self._high
         self._limit = self._one_limit("memory.max")
         self._swap_limit = self._one_limit("memory.swap.max")
         self._reservation = self._one_limit("memory.min")
         self._high = self._one_limit("memory.high")
-        self._bytes = ()
+        if before != (self._limit, self._swap_limit, self._reservation, self._high):
+            self._bytes = ()
 
-    def read(self) -> Memory | None:
+    def read(self, still: bool = False) -> Memory | None:
         """All counters, or None without the memory controller; the same object as last time where all are the same.
 
-        Raises OSError, ValueError.
+        ``still``: no process of the container ran since the last reading. What only they make grow is not read
+        again then, as long as usage and statistics are the same. Raises OSError, ValueError.
         """
         if self._stat < 0:
             return None
         pread = os.pread
+        stat, current = read_all(self._stat), pread(self._current, 64, 0) if self._current >= 0 else b""
+        if still and (stat, current) == self._bytes[:2]:
+            return self._last
         found = (
-            read_all(self._stat),
-            pread(self._current, 64, 0) if self._current >= 0 else b"",
+            stat,
+            current,
             pread(self._events, 512, 0) if self._events >= 0 else b"",
             pread(self._swap, 64, 0) if self._swap >= 0 else b"",
             pread(self._peak, 64, 0) if self._peak >= 0 else b"",
