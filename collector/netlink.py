@@ -19,7 +19,6 @@ from collector.namespaces import in_namespace
 from collector.netlink_wire import (
     DONE,
     ERROR,
-    HEADER,
     REQUEST,
     attributes,
     messages,
