@@ -31,6 +31,11 @@ def process_metrics(archive: ProcessArchive, recorder: ProcessRecorder) -> Sourc
             scan.unread,
         )
         yield OwnCounter(
+            f"{name}_unreadable_processes",
+            "Readings of processes that the kernel refused, or that made no sense.",
+            scan.unreadable,
+        )
+        yield OwnCounter(
             f"{name}_unread_threads",
             "Busy processes with too many threads to find the busiest of them.",
             scan.unread_threads,

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 #: Hierarchies in the order they are asked: any knows the members, some engines leave some of them out.
 _HIERARCHIES = ("pids", "memory", "cpu", "cpuacct", UNIFIED, "name=systemd")
 
+#: Errors for which a cgroup has no processes to tell: it went, or its path is longer than paths may be.
+_NOTHING = frozenset({errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP, errno.ENAMETOOLONG})
+
 
 class NotRunning(Exception):
     """A container without processes; says its state."""
@@ -85,15 +88,16 @@ class Members:
 
 
 def _below(directory: Path) -> list[int]:
-    """The processes of a cgroup and all below it; a cgroup that goes meanwhile has none."""
+    """The processes of a cgroup and all below it, however deep; a cgroup that goes meanwhile has none."""
     pids: list[int] = []
-    for path, _, names in os.walk(directory):
-        if "cgroup.procs" not in names:
-            continue
+    places = [os.fspath(directory)]
+    for place in places:
         try:
-            pids += map(int, (Path(path) / "cgroup.procs").read_bytes().split())
+            with os.scandir(place) as entries:
+                places += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            pids += map(int, Path(place, "cgroup.procs").read_bytes().split())
         except OSError as error:
             # EOPNOTSUPP: a threaded cgroup of v2, whose processes the domain above it lists.
-            if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP):
+            if error.errno not in _NOTHING:
                 raise
     return list(dict.fromkeys(pid for pid in pids if pid > 0))

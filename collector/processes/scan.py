@@ -64,6 +64,7 @@ class Scan:
     def __init__(self, proc: Path, spent: Callable[[], float] = time.thread_time) -> None:
         """``spent``: CPU seconds that count against the budget."""
         self.unread = 0  #: processes that moved and were not read for want of CPU time, since the start
+        self.unreadable = 0  #: readings of processes that were refused or made no sense, since the start
         self.unread_threads = 0  #: busy processes with too many threads to look at them, since the start
         self.left_out = 0  #: processes beyond ``MOST``, at the last look
         self._proc = proc
@@ -93,16 +94,26 @@ class Scan:
             if self._spent() - spent > budget:
                 self.unread += len(moved) - place
                 break
-            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-                known = self._read(pid, before if seconds else None)
-                if known.stat.threads > 1 and seconds and known.cpu_ns > _HOT * seconds * 1e9:
-                    self._look_at_threads(pid, known, before)
-                elif known.threads is not None and self._looks - known.hot > _COLD_LOOKS:
-                    known.threads = None
+            self._try(pid, seconds, before)
         self._known = {pid: known for pid, known in self._known.items() if known.seen == self._looks}
         if len(self._cgroups) > 2 * len(self._known):
             self._cgroups = {known.cgroup: known.cgroup for known in self._known.values()}
         return seconds
+
+    def _try(self, pid: int, seconds: float, before: float) -> None:
+        """Read a process and its threads; one that cannot be read is left out, and costs the others nothing."""
+        try:
+            known = self._read(pid, before if seconds else None)
+            if known.stat.threads > 1 and seconds and known.cpu_ns > _HOT * seconds * 1e9:
+                self._look_at_threads(pid, known, before)
+            elif known.threads is not None and self._looks - known.hot > _COLD_LOOKS:
+                known.threads = None
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            return
+        except (OSError, ValueError) as error:  # hidepid, a cgroup whose path is too long to be told
+            level = logging.DEBUG if self.unreadable else logging.WARNING
+            self.unreadable += 1
+            log.log(level, "cannot read process %d: %s", pid, error)
 
     def by_cgroup(self, owner: Callable[[bytes], str]) -> Mapping[str, Sequence[int]]:
         """Every process's number by whose it is, as ``/proc/PID/cgroup`` tells."""
@@ -188,7 +199,7 @@ class Scan:
         directory = os.open(f"{self._proc}/{pid}", _DIRECTORY)
         try:
             stat = parse_stat(_bytes(directory, "stat"))
-            cgroup = _bytes(directory, "cgroup")
+            cgroup = _bytes(directory, "cgroup", 65536)  # a path of any length for each hierarchy
             io = _io(directory)
         finally:
             os.close(directory)
@@ -268,9 +279,9 @@ def _io(directory: int) -> Io | None:
         return None
 
 
-def _bytes(directory: int, name: str) -> bytes:
+def _bytes(directory: int, name: str, most: int = 4096) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        return os.read(fd, 4096)
+        return os.read(fd, most)
     finally:
         os.close(fd)
