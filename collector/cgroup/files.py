@@ -101,7 +101,7 @@ def read_once(directory: Path | None, name: str) -> bytes | None:
         os.close(fd)
 
 
-def read_whole(directory: Path, name: str) -> bytes:
+def read_whole(directory: Path | str, name: str) -> bytes:
     """Open, read to the end and close. Raises OSError."""
     fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:

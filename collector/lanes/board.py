@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -37,6 +38,9 @@ class Record:
     time: float  #: ``time.monotonic`` of the reading
 
 
+_key_of: Callable[[Reading], Key] = itemgetter(0, 1)
+_value_of: Callable[[Reading], float] = itemgetter(2)
+
 _NOTHING: Mapping[str, Record] = MappingProxyType({})
 
 
@@ -55,8 +59,8 @@ class Board:
         self, container_id: str, group: str, readings: Sequence[Reading], now: float | None = None
     ) -> None:
         """Put a group's readings in the place of its last ones. ``now`` is ``time.monotonic``'s."""
-        keys: tuple[Key, ...] = tuple([(reading[0], reading[1]) for reading in readings])
-        values = tuple([reading[2] for reading in readings])
+        keys = tuple(map(_key_of, readings))
+        values = tuple(map(_value_of, readings))
         now = time.monotonic() if now is None else now
         with self._lock:
             records = self._records.get(container_id, {})

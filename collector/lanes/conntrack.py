@@ -12,6 +12,7 @@ import logging
 import struct
 from collections.abc import Sequence
 
+from collector.cgroup.files import number, read_once
 from collector.lanes.board import Reading
 from collector.lanes.inside import Dump, inside, read_file
 from collector.netlink_wire import attributes
@@ -62,7 +63,7 @@ class ConntrackGroup:
 
     def __init__(self, roots: Roots, seconds: float = 30.0) -> None:
         self.seconds = seconds
-        self._maximum = roots.proc / "sys/net/netfilter/nf_conntrack_max"
+        self._maximum = roots.proc / "sys/net/netfilter"
         self._dump = Dump(_NETFILTER)
         self._netlink = True
 
@@ -70,9 +71,8 @@ class ConntrackGroup:
         """Raise OSError, ValueError; nothing where the kernel tracks no connections."""
         if not target.counts_network:
             return ()
-        try:
-            maximum = int(self._maximum.read_bytes())
-        except FileNotFoundError:
+        maximum = read_once(self._maximum, "nf_conntrack_max")
+        if maximum is None:
             return ()
         if self._netlink:
             try:
@@ -86,7 +86,7 @@ class ConntrackGroup:
             entries, sums = parse_table(read_file(target, "net/stat/nf_conntrack"))
         except FileNotFoundError:
             return ()
-        return _readings(entries, maximum, sums)
+        return _readings(entries, number(maximum), sums)
 
     def _ask(self, target: Target) -> list[Reading]:
         whole: dict[int, int] = {}
@@ -101,8 +101,9 @@ class ConntrackGroup:
                     sums[kind] += value
 
         with inside(target):
-            self._dump.ask(_GET_STATS, bytes(4), take, dump=False)
-            self._dump.ask(_GET_STATS_CPU, bytes(4), add)
+            with self._dump.opened() as asked:
+                self._dump.ask(_GET_STATS, bytes(4), take, dump=False, asked=asked)
+                self._dump.ask(_GET_STATS_CPU, bytes(4), add, asked=asked)
         return _readings(whole.get(_ENTRIES, 0), whole.get(_MAX), sums)
 
 
@@ -110,7 +111,7 @@ def _readings(entries: int, maximum: int | None, sums: dict[int, int]) -> list[R
     readings = [Reading(_ENTRIES_NAME, (), entries)]
     if maximum is not None:  # a kernel before 5.15 does not tell it
         readings.append(Reading(_LIMIT_NAME, (), maximum))
-    return readings + [Reading(_STAT[number], (), value) for number, value in sorted(sums.items())]
+    return readings + [Reading(_STAT[kind], (), value) for kind, value in sorted(sums.items())]
 
 
 def _numbers(data: memoryview, offset: int, end: int) -> list[tuple[int, int]]:

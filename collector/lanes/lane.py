@@ -19,6 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from collector.in_thread import run_in_thread
 from collector.lanes.board import Board, Reading
+from collector.lanes.inside import shared_readings
 from collector.target import Target
 
 __all__ = ["Board", "Forgetful", "Group", "GroupState", "Lane", "Reading"]
@@ -118,6 +119,9 @@ class Lane:
         self._due: list[tuple[float, int, str, int]] = []
         self._seen: dict[str, Target] = {}
         self._sequence = 0
+        # Each container's own: its groups are read one after the other, for what they read is near together.
+        self._phases: dict[str, float] = {}
+        self._taken_up = 0
         self._credit = budget * 10 * tick  # CPU seconds that may be used now
         self._earned: float | None = None  # when the credit was last added to
 
@@ -133,6 +137,11 @@ class Lane:
         now = self._clock()
         self._follow(now)
         self._earn(now)
+        with shared_readings():
+            self._read_due(now)
+
+    def _read_due(self, now: float) -> None:
+        """Read what is due until nothing is, or the credit is used up."""
         while self._due and self._due[0][0] <= now and not self._stop.is_set():
             if self._credit <= 0:
                 return
@@ -145,7 +154,11 @@ class Lane:
                 state.postponed += 1
             interval = state.group.seconds
             # Containers that are taken up together are read at once, and moved apart by their second time.
-            again = due + interval if container_id in state.times else now + interval * self._phase()
+            again = (
+                due + interval
+                if container_id in state.times
+                else now + interval * self._phases.get(container_id, 1.0)
+            )
             before = self._cpu_clock()
             self._read(state, target)
             used = self._cpu_clock() - before
@@ -180,11 +193,13 @@ class Lane:
         started = [container_id for container_id in running if container_id not in self._seen]
         for container_id in started:
             self._seen[container_id] = running[container_id]
+            self._phases[container_id] = self._phase()
             for number in range(len(self.groups)):
                 self._plan(container_id, number, now)
 
     def _let_go(self, container_id: str) -> None:
         del self._seen[container_id]
+        self._phases.pop(container_id, None)
         self._due = [item for item in self._due if item[2] != container_id]
         heapq.heapify(self._due)
         for state in self.groups:
@@ -200,7 +215,8 @@ class Lane:
 
     def _phase(self) -> float:
         """Between 0.5 and 1.5, evenly, however many are asked for."""
-        return 0.5 + self._sequence * 0.6180339887 % 1.0
+        self._taken_up += 1
+        return 0.5 + self._taken_up * 0.6180339887 % 1.0
 
     # --- reading -------------------------------------------------------------------------------------
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
 from collector.lanes.board import Key, Reading
-from collector.lanes.inside import read_file
+from collector.lanes.inside import read_file, read_sockstat
 from collector.sockstat import parse_sockstat
 from collector.target import Target
 
@@ -98,6 +99,9 @@ class _Table:
         """``key`` says what a protocol's field is called, or that it is not wanted."""
         self._key = key
         self._learnt: dict[bytes, tuple[bytes, int, tuple[Key, ...], itemgetter[Any]]] = {}
+        self._last: dict[
+            bytes, tuple[bytes, list[Reading]]
+        ] = {}  # by names: containers that rest read the same
 
     def take(self, data: bytes, into: list[Reading]) -> None:
         """Append a file's readings. Raises ValueError where names and values do not go together."""
@@ -109,10 +113,16 @@ class _Table:
             protocol, count, keys, pick = learnt
             if not keys:
                 continue
+            last = self._last.get(names)
+            if last is not None and last[0] == values:
+                into += last[1]
+                continue
             words = values.split()
             if len(words) != count or words[0] != protocol:
                 raise ValueError(f"line {values[:60]!r}: expected a number for each of {names[:60]!r}")
-            into += [Reading(*key, int(word)) for key, word in zip(keys, pick(words)[2:], strict=True)]
+            found = [Reading(*key, int(word)) for key, word in zip(keys, pick(words)[2:], strict=True)]
+            self._last[names] = values, found
+            into += found
 
     def _learn(self, names: bytes) -> tuple[bytes, int, tuple[Key, ...], itemgetter[Any]]:
         first, *words = names.split() or [b""]
@@ -144,7 +154,8 @@ class NetstatGroup:
     def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
         self._table = _Table(field_of)
-        self._six: dict[bytes, Key | None] = {}
+        self._six_names: list[bytes] = []
+        self._six: list[tuple[Key, int]] = []  # what is shown, and where it is among the names
 
     def read(self, target: Target) -> Sequence[Reading]:
         """Raise OSError, ValueError."""
@@ -160,13 +171,23 @@ class NetstatGroup:
     def _take_six(self, data: bytes, into: list[Reading]) -> None:
         """``net/snmp6`` has a name and a number a line: ``Udp6InErrors 0``."""
         words = data.split()
-        for name, value in zip(words[::2], words[1::2], strict=True):
-            if name not in self._six:
-                found = _SIX.fullmatch(name)
-                self._six[name] = field_of(found[1].decode(), found[2].decode()) if found else None
-            key = self._six[name]
-            if key is not None:
-                into.append(Reading(*key, int(value)))
+        names, values = words[::2], words[1::2]
+        if names != self._six_names:
+            self._six = _learn_six(names)
+            self._six_names = names
+        if len(values) != len(names):
+            raise ValueError(f"net/snmp6 {data[-60:]!r}: expected a number behind every name")
+        into += [Reading(*key, int(values[at])) for key, at in self._six]
+
+
+def _learn_six(names: Sequence[bytes]) -> list[tuple[Key, int]]:
+    shown = []
+    for at, name in enumerate(names):
+        found = _SIX.fullmatch(name)
+        key = field_of(found[1].decode(), found[2].decode()) if found else None
+        if key is not None:
+            shown.append((key, at))
+    return shown
 
 
 class AdvancedTcpGroup:
@@ -216,12 +237,14 @@ class SockstatGroup:
         """Raise OSError, ValueError."""
         if not target.counts_network:
             return ()
-        data = read_file(target, "net/sockstat")
-        with contextlib.suppress(FileNotFoundError):  # no IPv6
-            data += read_file(target, "net/sockstat6")
-        return [
-            Reading(f"container_sockstat_{protocol}_{name}", (), value)
-            for protocol, fields in parse_sockstat(data).items()
-            for name, value in fields.items()
-            if name in _SOCKSTAT.get(protocol, ())
-        ]
+        return _in_use(*read_sockstat(target))
+
+
+@lru_cache(maxsize=64)  # containers that rest have the same lines
+def _in_use(sockstat: bytes, sockstat6: bytes) -> tuple[Reading, ...]:
+    return tuple(
+        Reading(f"container_sockstat_{protocol}_{name}", (), value)
+        for protocol, fields in parse_sockstat(sockstat + sockstat6).items()
+        for name, value in fields.items()
+        if name in _SOCKSTAT.get(protocol, ())
+    )

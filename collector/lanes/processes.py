@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from collector.cgroup.files import read_whole
 from collector.lanes.board import Reading
@@ -84,7 +83,7 @@ class ProcessGroup:
         if pid <= 0:
             return None
         try:
-            return parse_limit(read_whole(Path(self._proc, str(pid)), "limits"), b"Max open files")
+            return parse_limit(read_whole(f"{self._proc}/{pid}", "limits"), b"Max open files")
         except OSError as error:
             if error.errno in _ENDED:
                 return None

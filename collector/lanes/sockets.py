@@ -11,9 +11,10 @@ import logging
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from collector.lanes.board import Reading
-from collector.lanes.inside import Dump, Take, inside, read_file
+from collector.lanes.inside import Dump, Take, inside, read_file, read_sockstat
 from collector.lanes.round_trips import INFO, Connection, connection, readings_of
 from collector.netlink_wire import attribute
 from collector.sockstat import parse_sockstat, tcp_in_use
@@ -71,6 +72,8 @@ _TCP_KEYS = {
         (socket.AF_INET6, "container_network_tcp6_usage_total"),
     )
 }
+#: What a namespace without TCP sockets shows.
+_NO_TCP = tuple(Reading(*key, 0) for keys in _TCP_KEYS.values() for key in keys)
 _UDP_NAMES = {
     socket.AF_INET: "container_network_udp_usage_total",
     socket.AF_INET6: "container_network_udp6_usage_total",
@@ -80,7 +83,11 @@ _UDP_KEYS = {
     for family, name in _UDP_NAMES.items()
 }
 
+#: What a namespace without UDP sockets shows.
+_NO_UDP = tuple(Reading(*key, 0) for keys in _UDP_KEYS.values() for key in keys)
 
+
+@lru_cache(maxsize=64)  # containers that rest have the same lines
 def parse_in_use(sockstat: bytes, sockstat6: bytes) -> tuple[int, int, int]:
     """From ``/proc/net/sockstat`` and ``sockstat6``: TCP sockets (those in TIME_WAIT too), UDP sockets over
     IPv4, UDP sockets over IPv6, of the namespace. Raises ValueError where the lines are not there.
@@ -92,12 +99,8 @@ def parse_in_use(sockstat: bytes, sockstat6: bytes) -> tuple[int, int, int]:
 
 
 def in_use(target: Target) -> tuple[int, int, int]:
-    """``parse_in_use`` of a container; without IPv6 the second file is not there."""
-    try:
-        six = read_file(target, "net/sockstat6")
-    except FileNotFoundError:
-        six = b""
-    return parse_in_use(read_file(target, "net/sockstat"), six)
+    """``parse_in_use`` of a container. Raises OSError, ValueError."""
+    return parse_in_use(*read_sockstat(target))
 
 
 class TcpGroup:
@@ -117,28 +120,31 @@ class TcpGroup:
         """Raise OSError, ValueError."""
         if not target.counts_network:
             return ()
+        if not in_use(target)[
+            0
+        ]:  # the walk costs a quarter of a millisecond, which most would spend for nothing
+            return _NO_TCP
         counts: dict[int, list[int]] = {socket.AF_INET: [0] * 13, socket.AF_INET6: [0] * 13}
         ports: dict[int, tuple[int, int]] = {}
         connections: list[Connection] = []
-        if in_use(target)[0]:  # the walk costs a quarter of a millisecond, which most would spend for nothing
 
-            def take(data: memoryview, start: int, end: int) -> None:
-                state = data[start + 1]
-                counts[data[start]][state] += 1
-                if state == _ESTABLISHED:
-                    if (found := connection(data, start, end)) is not None:
-                        connections.append(found)
-                elif state == _LISTEN:
-                    port = data[start + 4] << 8 | data[start + 5]
-                    queue = _QUEUES.unpack_from(data, start + _QUEUES_AT)
-                    if port not in ports or _fuller(queue, ports[port]):
-                        ports[port] = queue
+        def take(data: memoryview, start: int, end: int) -> None:
+            state = data[start + 1]
+            counts[data[start]][state] += 1
+            if state == _ESTABLISHED:
+                if (found := connection(data, start, end)) is not None:
+                    connections.append(found)
+            elif state == _LISTEN:
+                port = data[start + 4] << 8 | data[start + 5]
+                queue = _QUEUES.unpack_from(data, start + _QUEUES_AT)
+                if port not in ports or _fuller(queue, ports[port]):
+                    ports[port] = queue
 
-            if not self._missing:
-                self._missing = not _asked(self._dump, target, _TCPDIAG_GETSOCK, self._request, take)
-            if self._missing:
-                for family, name in _TCP_TABLES.items():
-                    counts[family] = parse_tcp_table(read_table(target, name))
+        if not self._missing:
+            self._missing = not _asked(self._dump, target, _TCPDIAG_GETSOCK, self._request, take)
+        if self._missing:
+            for family, name in _TCP_TABLES.items():
+                counts[family] = parse_tcp_table(read_table(target, name))
         readings = []
         for family, keys in _TCP_KEYS.items():
             states = counts[family]
@@ -175,6 +181,8 @@ class UdpGroup:
         if not target.counts_network:
             return ()
         _, four, six = in_use(target)
+        if not four and not six:
+            return _NO_UDP
         readings: list[Reading] = []
         for family, sockets in ((socket.AF_INET, four), (socket.AF_INET6, six)):
             sums = self._sums(target, family) if sockets else (0, 0, 0, 0)

@@ -12,6 +12,7 @@ import errno
 import logging
 import math
 import os
+import socket
 import struct
 import sys
 import time
@@ -41,6 +42,8 @@ _IO_WAITING = "iowaiting"
 _GENERIC, _CONTROL = 16, 16  # NETLINK_GENERIC, GENL_ID_CTRL
 _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 3, 1, 2
 _GET, _FD, _STATS = 4, 1, 1  # CGROUPSTATS_CMD_GET, CGROUPSTATS_CMD_ATTR_FD, CGROUPSTATS_TYPE_CGROUP_STATS
+_COMMAND = struct.Struct("=BBH")
+_CGROUP = struct.Struct("=HHI")
 _COUNTS = struct.Struct("=5Q")  # sleeping, running, stopped, uninterruptible, waiting for I/O
 _ANSWER = 20  # header and genlmsghdr
 _SECONDS = 10.0
@@ -61,8 +64,9 @@ class CgroupStats:
 
     def __init__(self) -> None:
         """Raises OSError where the kernel was built without (CONFIG_TASKSTATS) or may not be asked."""
+        self._socket: socket.socket | None = None
         name = b"TASKSTATS\0"
-        answer = _ask(_CONTROL, _GET_FAMILY, struct.pack("=HH", 4 + len(name), _FAMILY_NAME) + name)
+        answer = self._ask(_CONTROL, _GET_FAMILY, struct.pack("=HH", 4 + len(name), _FAMILY_NAME) + name)
         found = attribute(answer, 0, len(answer), _FAMILY_ID)
         if found is None:
             raise OSError(errno.EPROTO, "TASKSTATS: expected the family's number in the answer")
@@ -75,7 +79,7 @@ class CgroupStats:
         """
         fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            answer = _ask(self._family, _GET, struct.pack("=HHI", 8, _FD, fd))
+            answer = self._ask(self._family, _GET, _CGROUP.pack(8, _FD, fd))
         finally:
             os.close(fd)
         found = attribute(answer, 0, len(answer), _STATS)
@@ -84,16 +88,28 @@ class CgroupStats:
         sleeping, running, stopped, uninterruptible, waiting = _COUNTS.unpack_from(found)
         return sleeping, running, stopped, uninterruptible, waiting
 
+    def _ask(self, family: int, command: int, payload: bytes) -> bytes:
+        """The attributes of the answer to one request."""
+        body = _COMMAND.pack(command, 1, 0) + payload + bytes(-len(payload) % 4)
+        asked = self._socket = self._socket or open_socket(_GENERIC)
+        try:
+            asked.send(request(family, body, REQUEST))
+            data = asked.recv(4096)
+        except OSError:  # an answer that comes yet would be taken for the next one's
+            self.close()
+            raise
+        for _, start, end in messages(data):
+            return data[start + _ANSWER : end]
+        raise OSError(errno.EPROTO, "netlink: an empty answer")
 
-def _ask(family: int, command: int, payload: bytes) -> bytes:
-    """The attributes of the answer to one request."""
-    body = struct.pack("=BBH", command, 1, 0) + payload + bytes(-len(payload) % 4)
-    with open_socket(_GENERIC) as asked:
-        asked.send(request(family, body, REQUEST))
-        data = asked.recv(4096)
-    for _, start, end in messages(data):
-        return data[start + _ANSWER : end]
-    raise OSError(errno.EPROTO, "netlink: an empty answer")
+    def close(self) -> None:
+        """Close the socket; the next question opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class TaskGroup:
@@ -171,7 +187,7 @@ class TaskGroup:
         letters = b""
         for tid in threads(target):
             try:
-                data = read_whole(self._proc / str(tid), "stat")
+                data = read_whole(f"{self._proc}/{tid}", "stat")
             except OSError as error:
                 if error.errno not in _ENDED:
                     raise
