@@ -14,9 +14,10 @@ from types import ModuleType
 import pytest
 
 
-def _load(name: str) -> ModuleType:
-    """A module beside this file (tests are no package, and not on the import path)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+def _load(path: str) -> ModuleType:
+    """A module at or below this directory, which tests then import by its name: they are not on the import path."""
+    name = path.rpartition("/")[2]
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{path}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,11 +32,20 @@ v2_guest = _load("qemu_guest").v2_guest
 v2_machine = _load("qemu_machine").v2_machine
 docker_engine = _load("docker_engine").docker_engine
 fluent_logger = _load("fluent_logger_node").fluent_logger
+intake = _load("memory_intake").intake
+_load("burning_program")
 _load("host_archive")
 _load("line_receiver")
 _load("faulty_sink")
 _load("prometheus_server")
 _load("remote_write_receivers")
+_load("collector/discovery/live")
+_load("collector/discovery/cri")
+_load("collector/discovery/host_tree")
+_load("collector/inputs/stream_client")
+_load("conformance/journal_forms")
+_load("logdrivers/plugin/sink_receiver")
+_load("runtime/api/engine_process")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+from memory_intake import MemoryIntake
 
 from collector.container import Container
 from collector.discovery.registry import Containers
@@ -15,7 +16,6 @@ from collector.final_records import FinalRecords, final_record
 from collector.sample import BlockIO, Cpu, Interface, Memory, Sample
 from collector.sampler import Sampler
 from tests.collector.conftest import eventually
-from tests.collector.inputs.conftest import MemoryIntake
 
 SECOND = 1_000_000_000
 WEB = Container("ab" * 32, "web", "nginx", state="exited", started_ns=100 * SECOND, exit_code=0)

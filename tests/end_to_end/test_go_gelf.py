@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_intake import sources
 
 from collector.inputs.gelf import GelfInput
-from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file
 from logdrivers.driver import Info
@@ -132,37 +132,21 @@ def test_graylogs_readers_read_what_our_driver_sends(
     }
 
 
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
-
-
-class Store:
-    """Keeps blocks in memory."""
-
-    def __init__(self) -> None:
-        self.blocks: list[tuple[Source, Block]] = []
-
-    def append(self, source: Source, block: Block, checkpoint: tuple[str, bytes] | None = None) -> None:
-        self.blocks.append((source, block))
-
-    def checkpoint(self, key: str) -> bytes | None:
-        return None
-
-
 @pytest.mark.parametrize(
     ("transport", "compression"), [("udp", "gzip"), ("udp", "zlib"), ("udp", "none"), ("tcp", "none")]
 )
-def test_our_input_takes_what_graylogs_writers_send(go_gelf: Path, transport: str, compression: str) -> None:
+def test_our_input_takes_what_graylogs_writers_send(
+    go_gelf: Path, intake: Any, transport: str, compression: str
+) -> None:
     sent = [
         {"host": "h", "short": "plain <&> café \u2028", "time": 1795203851.793, "level": 3,
          "extra": {"_n": 1.5, "_b": True, "_container_id": "ab" * 32, "_container_name": "web"}},
         {"host": "h", "short": "first", "full": "first\nand second", "time": 1795203852, "level": 6},
         {"host": "h", "short": NOISE.decode(), "time": 1795203852, "level": 7},
     ]  # fmt: skip
-    store = Store()
 
     async def receive() -> None:
-        receiver = GelfInput("127.0.0.1", 0, store, sources)
+        receiver = GelfInput("127.0.0.1", 0, intake, sources)
         await receiver.start()
         host, port = receiver.address
         sender = await asyncio.create_subprocess_exec(
@@ -176,11 +160,11 @@ def test_our_input_takes_what_graylogs_writers_send(go_gelf: Path, transport: st
         assert receiver.counters.dropped.total() == 0
 
     asyncio.run(asyncio.wait_for(receive(), 30))
-    records = [record for _, block in store.blocks for record in json_file.decode(block.data)]
+    records = [record for _, block in intake.blocks for record in json_file.decode(block.data)]
     assert sorted(record.log for record in records) == sorted(
         (str(message.get("full") or message["short"]) + "\n").encode() for message in sent
     )
-    (source,) = {source for source, _ in store.blocks if source.container_id}
+    (source,) = {source for source, _ in intake.blocks if source.container_id}
     assert (source.container_id, source.container_name) == ("ab" * 32, "web")
     (error,) = [record for record in records if record.stream is Stream.STDERR]
     assert error.time_ns == TIME

@@ -16,21 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from burning_program import burning_program
 
 #: Five threads that wait and one that burns, an open file and a listening socket, until somebody ends it.
-PROGRAM = """
-import ctypes, socket, threading
-prctl = ctypes.CDLL(None).prctl
-def idle(name):
-    prctl(15, name.encode(), 0, 0, 0)
-    threading.Event().wait()
-for number in range(5):
-    threading.Thread(target=idle, args=(f"idle-{number}",), daemon=True).start()
-def burn():
-    prctl(15, b"the-burner", 0, 0, 0)
-    while True:
-        pass
-threading.Thread(target=burn, daemon=True).start()
+PROGRAM = f"""{burning_program(waiting=5)}
+import socket
 kept = open("/etc/passwd")
 kept.read(7)
 listening = socket.create_server(("0.0.0.0", 4711))

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-
-def _load(name: str) -> ModuleType:
-    """A module beside this file (tests are no package, and not on the import path)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_live = _load("live")
-_cri = _load("cri")
-_load("host_tree")
-
-
-@pytest.fixture(scope="session")
-def live() -> ModuleType:
-    """The module with real podman and containerd."""
-    return _live
-
-
-@pytest.fixture(scope="session")
-def cri() -> ModuleType:
-    """The module with a real containerd that answers a kubelet."""
-    return _cri
 
 
 @dataclass

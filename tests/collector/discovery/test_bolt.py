@@ -6,8 +6,8 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import live
 import pytest
 
 from collector.discovery.bolt import BoltFile
@@ -20,7 +20,7 @@ def value(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def database(live: Any) -> Iterator[Path]:
+def database() -> Iterator[Path]:
     """containerd's metadata with more than fits into a page."""
     engine = live.Containerd(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfb")))
     try:

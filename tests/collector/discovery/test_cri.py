@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cri
 import pytest
 
 from collector.container import Container
@@ -18,9 +19,7 @@ from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.inputs.tails import Tails
 from collector.sampler import Sampler
-from collector.sink import Source
 from exporters.prometheus.exposition import Exposition
-from logdrivers.block import Block
 from logdrivers.codecs import json_file as codec
 
 QUOTA, LIMIT = 50_000, 64 << 20
@@ -28,23 +27,10 @@ WORK = "echo hello; echo oops >&2; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); 
 
 
 @pytest.fixture(scope="module")
-def node(cri: Any) -> Iterator[Any]:
+def node() -> Iterator[Any]:
     made = cri.Cri(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfk")))
     yield made
     made.close()
-
-
-class Intake:
-    """Keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.blocks: list[tuple[Source, Block]] = []
-
-    def append(self, source: Source, block: Block, checkpoint: tuple[str, bytes] | None = None) -> None:
-        self.blocks.append((source, block))
-
-    def checkpoint(self, key: str) -> bytes | None:
-        return None
 
 
 async def until(condition: Callable[[], Any]) -> Any:
@@ -62,10 +48,10 @@ def values(page: str, name: str, container_id: str) -> list[tuple[str, float]]:
     return [(line.rpartition(" ")[0], float(line.rpartition(" ")[2])) for line in lines]
 
 
-def test_a_pod_its_counters_its_log_and_its_end(node: Any) -> None:
+def test_a_pod_its_counters_its_log_and_its_end(node: Any, intake: Any) -> None:
     uid = str(uuid.uuid4())
     cgroup = f"/{node.cgroup}/kubepods/burstable/pod{uid}"
-    containers, intake = Containers(), Intake()
+    containers = Containers()
 
     def named(container_id: str) -> Container:
         found = containers.get(container_id)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import live
 import pytest
 
 from collector.container import Container
@@ -22,20 +23,18 @@ from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.inputs.tails import Tails
 from collector.sampler import Sampler
-from collector.sink import Source
-from logdrivers.block import Block
 from logdrivers.codecs import json_file as codec
 
 
 @pytest.fixture(scope="module")
-def podman(live: Any) -> Iterator[Any]:
+def podman() -> Iterator[Any]:
     engine = live.Podman(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfp")))
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
-def containerd(live: Any) -> Iterator[Any]:
+def containerd() -> Iterator[Any]:
     engine = live.Containerd(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfc")))
     yield engine
     engine.close()
@@ -72,19 +71,6 @@ async def following(**more: Any) -> AsyncIterator[Following]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-class Intake:
-    """Keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.blocks: list[tuple[Source, Block]] = []
-
-    def append(self, source: Source, block: Block, checkpoint: tuple[str, bytes] | None = None) -> None:
-        self.blocks.append((source, block))
-
-    def checkpoint(self, key: str) -> bytes | None:
-        return None
 
 
 def test_podman_without_a_socket(podman: Any) -> None:
@@ -135,10 +121,9 @@ def test_a_brief_container_of_podman_leaves_its_numbers_and_its_exit_code(podman
     asyncio.run(scenario())
 
 
-def test_podmans_log_is_tailed(podman: Any) -> None:
+def test_podmans_log_is_tailed(podman: Any, intake: Any) -> None:
     loop = 'i=0; while [ $i -lt 500 ]; do echo "line $i \\"q\\""; echo e >&2; i=$((i+1)); done; '
     script = f"{loop} printf open; sleep 1000"
-    intake = Intake()
 
     async def scenario() -> None:
         async with following() as follow:
@@ -190,9 +175,8 @@ def test_podmans_socket_started_later_knows_better_and_it_is_one_container(podma
     asyncio.run(scenario())
 
 
-def test_podman_of_a_user_without_rights(live: Any) -> None:
+def test_podman_of_a_user_without_rights(intake: Any) -> None:
     engine = live.RootlessPodman(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfr")))
-    intake = Intake()
 
     async def scenario() -> None:
         async with following(below=f"/tf-{engine.root.name}") as follow:

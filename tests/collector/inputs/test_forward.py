@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import gzip
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import fluent.asyncsender
 import fluent.sender
 import msgpack
 import pytest
+from memory_intake import sources
+from stream_client import closed, connected, until
 
 from collector.inputs.forward import ForwardInput, ForwardLimits
 from collector.sink import Source
@@ -23,10 +25,6 @@ ID = "0123456789abcdef" * 4
 SECONDS = 1_795_203_851
 
 
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
-
-
 @contextlib.asynccontextmanager
 async def started(intake: Any, **limits: Any) -> AsyncIterator[ForwardInput]:
     receiver = ForwardInput("127.0.0.1", 0, intake, sources, ForwardLimits(**limits))
@@ -35,32 +33,6 @@ async def started(intake: Any, **limits: Any) -> AsyncIterator[ForwardInput]:
         yield receiver
     finally:
         await receiver.stop()
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    receiver: ForwardInput,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(*receiver.address)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def closed(reader: asyncio.StreamReader) -> None:
-    """Wait until the other side has closed."""
-    async with asyncio.timeout(20):
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def settled(receiver: ForwardInput) -> bool:

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+from memory_intake import sources
+from stream_client import until
 
 from collector.inputs import forward_connection
 from collector.inputs.forward import ForwardInput
-from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file
 from logdrivers.codecs.forward_handshake import Security
@@ -29,10 +30,6 @@ CLOSED = Security("there", KEY, {"web": "pass word"})
 USER = {"shared_key": KEY, "username": "web", "password": "pass word"}
 
 
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
-
-
 @contextlib.asynccontextmanager
 async def started(intake: Any, **more: Any) -> AsyncIterator[ForwardInput]:
     receiver = ForwardInput("127.0.0.1", 0, intake, sources, **more)
@@ -41,12 +38,6 @@ async def started(intake: Any, **more: Any) -> AsyncIterator[ForwardInput]:
         yield receiver
     finally:
         await receiver.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def settled(receiver: ForwardInput) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from memory_intake import sources
 
 from collector.inputs.forward import ForwardInput
 from collector.inputs.gelf import GelfInput
-from collector.sink import Source
 from logdrivers.block import Block, Encoding, Partial, Stream
 from logdrivers.codecs import json_file
 from logdrivers.driver import Driver, Info, Rejected, Sink
@@ -25,10 +25,6 @@ i=0; while [ $i -lt {LINES} ]; do echo "line $i of a container"; i=$((i+1)); don
 head -c 40000 /dev/zero | tr '\0' x; echo
 printf 'no newline'
 """
-
-
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
 
 
 def written() -> list[Block]:

@@ -7,10 +7,12 @@ import contextlib
 import gzip
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from memory_intake import sources
+from stream_client import closed, connected, until
 
 from collector.inputs.gelf import GelfInput, GelfLimits
 from collector.sink import Source
@@ -21,10 +23,6 @@ from logdrivers.codecs.gelf import chunk
 ID = "0123456789abcdef" * 4
 
 
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
-
-
 @contextlib.asynccontextmanager
 async def started(intake: Any, **limits: Any) -> AsyncIterator[GelfInput]:
     receiver = GelfInput("127.0.0.1", 0, intake, sources, GelfLimits(**limits))
@@ -33,30 +31,6 @@ async def started(intake: Any, **limits: Any) -> AsyncIterator[GelfInput]:
         yield receiver
     finally:
         await receiver.stop()
-
-
-@contextlib.asynccontextmanager
-async def connected(receiver: GelfInput) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(*receiver.address)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def closed(reader: asyncio.StreamReader) -> None:
-    """Wait until the other side has closed."""
-    async with asyncio.timeout(20):
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def settled(receiver: GelfInput) -> bool:

@@ -14,18 +14,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from memory_intake import sources
 
 from collector.inputs import gelf_http
 from collector.inputs.gelf import GelfInput, GelfLimits
 from collector.inputs.gelf_http import GelfHttpInput
-from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.driver import Info, Rejected, Sink
 from logdrivers.gelf import GelfDriver
-
-
-def sources(container_id: str, name: str, image: str, origin: str) -> Source:
-    return Source(container_id, name, image, "here", origin)
 
 
 @contextlib.asynccontextmanager

@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 import pytest
+from memory_intake import MemoryIntake
 
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.inputs.kernel_log import KernelLog, Kill, Kills, parse_record
-from tests.collector.inputs.conftest import MemoryIntake
 
 ID = "ab" * 32
 KILL = """\

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from burning_program import burning_program
 
 from collector.container import Container
 from collector.discovery.registry import Containers
@@ -31,22 +32,6 @@ from collector.roots import Roots
 Start = Callable[..., subprocess.Popen[str]]
 SECOND = 1_000_000
 BASE = 1_760_004_000 // 3600 * 3600 * SECOND
-
-#: One thread burns, four wait; and 200 kB go to storage.
-BURNER = """
-import ctypes, os, threading
-prctl = ctypes.CDLL(None).prctl
-def idle(name):
-    prctl(15, name.encode(), 0, 0, 0)
-    threading.Event().wait()
-for number in range(4):
-    threading.Thread(target=idle, args=(f"idle-{number}",), daemon=True).start()
-def burn():
-    prctl(15, b"the-burner", 0, 0, 0)
-    while True:
-        pass
-threading.Thread(target=burn, daemon=True).start()
-"""
 
 
 @pytest.fixture
@@ -91,7 +76,7 @@ def test_the_thread_that_burned_is_found_after_it_and_the_recorder_are_gone(
 ) -> None:
     recorder = make()
     recorder.record()
-    burner, sleeper = program(BURNER), program("")
+    burner, sleeper = program(burning_program(waiting=4)), program("")
     for process in (burner, sleeper):
         (cgroup / "cgroup.procs").write_text(str(process.pid))
     for _ in range(3):
@@ -168,7 +153,7 @@ def test_storage_read_and_written_is_found(
 
 
 def test_a_budget_reads_the_busiest_first_and_counts_the_rest(program: Start) -> None:
-    burner = program(BURNER)
+    burner = program(burning_program(waiting=4))
     scan = Scan(Path("/proc"), spent=lambda: 0.0)
     scan.look(1.0)
     burn_for(1.0, burner.pid)

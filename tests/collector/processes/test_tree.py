@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from burning_program import burning_program
 
 from collector.container import Container
 from collector.discovery.registry import Containers
@@ -18,18 +19,6 @@ from collector.processes.members import Members, NotRunning
 from collector.processes.reading import read_process, read_threads
 from collector.processes.tree import Processes
 
-BURNER = """
-import ctypes, threading
-prctl = ctypes.CDLL(None).prctl
-def idle():
-    prctl(15, b"idle", 0, 0, 0)
-    threading.Event().wait()
-def burn():
-    prctl(15, b"the-burner", 0, 0, 0)
-    while True: pass
-for target in (idle, idle, burn, idle):
-    threading.Thread(target=target, daemon=True).start()
-"""
 Program = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -38,7 +27,7 @@ def container(cgroup: Path, **changes: object) -> Container:
 
 
 def test_the_burning_thread_is_found_by_its_name(program: Program) -> None:
-    burner = program(BURNER)
+    burner = program(burning_program(waiting=3))
     processes = Processes(Containers())
     assert processes.threads(burner.pid).interval_seconds is None, "nothing to compare with yet"
     threading.Event().wait(0.5)
@@ -46,7 +35,8 @@ def test_the_burning_thread_is_found_by_its_name(program: Program) -> None:
     by_cpu = sorted(listing.rows, key=lambda thread: thread.cpu_percent or 0.0)
     assert by_cpu[-1].name == "the-burner"
     assert (by_cpu[-1].cpu_percent or 0) > 5 * max(0.1, by_cpu[-2].cpu_percent or 0)
-    assert sorted(thread.name for thread in listing.rows if thread.name == "idle") == ["idle"] * 3
+    names = sorted(thread.name for thread in listing.rows if thread.name.startswith("idle"))
+    assert names == ["idle-0", "idle-1", "idle-2"]
     assert listing.interval_seconds is not None
 
 
@@ -73,7 +63,7 @@ def test_a_containers_processes_are_its_cgroups_and_those_below(program: Program
 
 
 def test_of_very_many_the_rest_is_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    burner = program(BURNER)
+    burner = program(burning_program(waiting=3))
     monkeypatch.setattr("collector.processes.tree.MAX_ROWS", 2)
     threads = Processes(Containers()).threads(burner.pid)
     assert (len(threads.rows), threads.left_out) == (2, 3)

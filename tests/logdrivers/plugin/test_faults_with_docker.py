@@ -8,17 +8,15 @@ import os
 import random
 import re
 import signal
-import socket
 import termios
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgpack
 import orjson
 import pytest
+from sink_receiver import SINKS, Receiver, sink_options
 
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from tests.logdrivers.plugin.conftest import Plugin, wait_until
@@ -37,75 +35,27 @@ echo "total $i"
 """
 
 
-class Receiver:
-    """Counts the numbers it receives, by GELF over TCP or by Forward with acknowledgements."""
+class Counting(Receiver):
+    """Counts the numbers it receives."""
 
-    def __init__(self, talk: Callable[[Receiver, socket.socket], None]) -> None:
+    def __init__(self, sink: str) -> None:
         self.numbers: Counter[int] = Counter()
-        self._talk = talk
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(sink)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection:
-                self._talk(self, connection)
-        except ConnectionError:
-            return  # its sender was killed
-
-    def count(self, texts: list[str]) -> None:
-        self.numbers.update(int(text.split(" ")[1]) for text in texts if text.startswith("number"))
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def gelf(receiver: Receiver, connection: socket.socket) -> None:
-    rest = b""
-    while data := connection.recv(1 << 20):
-        *messages, rest = (rest + data).split(b"\0")
-        receiver.count([orjson.loads(message)["short_message"] for message in messages])
-
-
-def forward(receiver: Receiver, connection: socket.socket) -> None:
-    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, timestamp=0)
-    while data := connection.recv(1 << 20):
-        unpacker.feed(data)
-        for _, events, option in unpacker:
-            records = msgpack.Unpacker(raw=False, strict_map_key=False)
-            records.feed(events)
-            receiver.count([record["log"] for _, record in records])
-            connection.sendall(msgpack.packb({"ack": option["chunk"]}))
+    def take(self, texts: list[bytes]) -> None:
+        self.numbers.update(int(text.split(b" ")[1]) for text in texts if text.startswith(b"number"))
 
 
 @pytest.fixture
-def sinks() -> Iterator[dict[str, Receiver]]:
-    receivers = {"gelf": Receiver(gelf), "fluentd": Receiver(forward)}
+def sinks() -> Iterator[dict[str, Counting]]:
+    receivers = {sink: Counting(sink) for sink in SINKS}
     yield receivers
     for receiver in receivers.values():
         receiver.close()
 
 
-def options(sink: str, sinks: dict[str, Receiver]) -> dict[str, str]:
-    if sink == "gelf":
-        return {"sink": sink, "gelf-address": f"tcp://127.0.0.1:{sinks[sink].port}"}
-    if sink == "fluentd":
-        return {
-            "sink": sink,
-            "fluentd-address": f"127.0.0.1:{sinks[sink].port}",
-            "fluentd-request-ack": "true",
-        }
-    return {"sink": sink}
+def options(sink: str, sinks: dict[str, Counting]) -> dict[str, str]:
+    return sink_options(sink, sinks[sink].port if sink in sinks else 0)
 
 
 def written_numbers(shown: bytes) -> Counter[int]:
@@ -132,7 +82,7 @@ def log_size(path: Path) -> int:
 
 
 def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
-    plugin: Plugin, sinks: dict[str, Receiver]
+    plugin: Plugin, sinks: dict[str, Counting]
 ) -> None:
     chance = random.Random(SEED)
     containers = {
@@ -172,7 +122,7 @@ def waiting_bytes(fifo: int) -> int:
     return size[0]
 
 
-def test_a_plugin_that_stops_reading_goes_on_where_it_was(plugin: Plugin, sinks: dict[str, Receiver]) -> None:
+def test_a_plugin_that_stops_reading_goes_on_where_it_was(plugin: Plugin, sinks: dict[str, Counting]) -> None:
     container = plugin.container(WRITER, **options("gelf", sinks))
     wait_until(lambda: sinks["gelf"].numbers[100], "lines")
     record = orjson.loads((plugin.directory(container) / "container.json").read_bytes())
@@ -192,7 +142,7 @@ def test_a_plugin_that_stops_reading_goes_on_where_it_was(plugin: Plugin, sinks:
 
 
 def test_several_containers_at_once_started_stopped_and_restarted(
-    plugin: Plugin, sinks: dict[str, Receiver]
+    plugin: Plugin, sinks: dict[str, Counting]
 ) -> None:
     names = ["json-file", "gelf", "fluentd", "local"]
     containers = {sink: plugin.container(WRITER, **options(sink, sinks)) for sink in names}
@@ -209,7 +159,7 @@ def test_several_containers_at_once_started_stopped_and_restarted(
 
 
 def test_a_container_removed_while_it_writes_loses_nothing_that_it_wrote(
-    docker_engine: object, make_plugin: Callable[..., Plugin], sinks: dict[str, Receiver]
+    docker_engine: object, make_plugin: Callable[..., Plugin], sinks: dict[str, Counting]
 ) -> None:
     plugin = make_plugin("--docker-socket", f"{docker_engine.root}/s")  # type: ignore[attr-defined]
     container = plugin.container(WRITER, **options("gelf", sinks))
@@ -220,7 +170,7 @@ def test_a_container_removed_while_it_writes_loses_nothing_that_it_wrote(
     wait_until(lambda: numbers == Counter(range(len(numbers))), "all that was written, once")
 
 
-def test_killed_engines_take_their_containers_up_again(plugin: Plugin, sinks: dict[str, Receiver]) -> None:
+def test_killed_engines_take_their_containers_up_again(plugin: Plugin, sinks: dict[str, Counting]) -> None:
     containers = {sink: plugin.container(WRITER, **options(sink, sinks)) for sink in ("json-file", "fluentd")}
     wait_until(lambda: sinks["fluentd"].numbers[100], "lines")
     before = len(sinks["fluentd"].numbers)

@@ -6,14 +6,13 @@ import json
 import re
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgpack
 import pytest
+from sink_receiver import SINKS, Receiver, sink_options
 
 from logdrivers.codecs.json_file import parse_time
 from logdrivers.delivery import STATE_NAME, read_counters
@@ -40,66 +39,12 @@ NUMBERS = 100_000
 COUNT = f'i=0; while [ $i -lt {NUMBERS} ]; do echo "number $i of many"; i=$((i+1)); done'
 
 
-class Receiver:
-    """A server for one protocol on a loopback port; ``lines`` are the texts in the order they came."""
-
-    def __init__(self, serve: Callable[[Receiver, socket.socket], None], port: int = 0) -> None:
-        self.lines: list[bytes] = []
-        self._serve = serve
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            self._serve(self, connection)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def gelf(receiver: Receiver, connection: socket.socket) -> None:
-    rest = b""
-    while data := connection.recv(1 << 20):
-        *messages, rest = (rest + data).split(b"\0")
-        receiver.lines += [json.loads(message)["short_message"].encode() for message in messages]
-
-
-def forward(receiver: Receiver, connection: socket.socket) -> None:
-    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
-    while data := connection.recv(1 << 20):
-        unpacker.feed(data)
-        for _, events, option in unpacker:
-            records = msgpack.Unpacker(raw=False, strict_map_key=False)
-            records.feed(events)
-            receiver.lines += [record["log"].encode() for _, record in records]
-            connection.sendall(msgpack.packb({"ack": option["chunk"]}))
-
-
-RECEIVERS = {"gelf": gelf, "fluentd": forward}
-
-
-def sink_options(sink: str, port: int) -> dict[str, str]:
-    if sink == "fluentd":
-        return {"sink": sink, "fluentd-address": f"127.0.0.1:{port}", "fluentd-request-ack": "true"}
-    return {"sink": sink, "gelf-address": f"tcp://127.0.0.1:{port}"} if sink == "gelf" else {"sink": sink}
-
-
 @pytest.fixture
 def receiving() -> Iterator[Callable[..., Receiver]]:
     opened: list[Receiver] = []
 
     def make(sink: str, port: int = 0) -> Receiver:
-        opened.append(Receiver(RECEIVERS[sink], port))
+        opened.append(Receiver(sink, port))
         return opened[-1]
 
     yield make
@@ -123,7 +68,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0
 def test_docker_logs_shows_what_was_written_with_every_sink(
     plugin: Any, receiving: Callable[..., Receiver], sink: str
 ) -> None:
-    receiver = receiving(sink) if sink in RECEIVERS else None
+    receiver = receiving(sink) if sink in SINKS else None
     container = plugin.container(SCRIPT, **sink_options(sink, receiver.port if receiver else 0))
     plugin.docker.run("wait", container)
     shown = plugin.logs(container)
@@ -233,7 +178,7 @@ def test_a_killed_plugin_loses_and_doubles_nothing(
         plugin.start()
     plugin.docker.run("wait", container)
     assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(NUMBERS))
-    if sink in RECEIVERS:  # it was away all the time
+    if sink in SINKS:  # it was away all the time
         receiver = receiving(sink, port)
         wait_until(lambda: len(receiver.lines) >= NUMBERS, f"all lines at the sink: {len(receiver.lines)}")
         assert numbers(receiver.lines) == Counter(range(NUMBERS))
@@ -275,7 +220,7 @@ TRACE = b'Traceback (most recent call last):\n  File "a.py", line 3\nValueError:
 def test_long_lines_and_traces_of_an_engine_that_cuts_them_are_one_message_each(
     plugin: Any, receiving: Callable[..., Receiver], sink: str
 ) -> None:
-    receiver = receiving(sink) if sink in RECEIVERS else None
+    receiver = receiving(sink) if sink in SINKS else None
     script = f"head -c {LONG} /dev/zero | tr '\\0' x; echo; cat <<'END'\n{TRACE.decode()}END\necho last"
     words = ("--label", "taffrail.logs.multiline=python")
     options = {**sink_options(sink, receiver.port if receiver else 0), "max-line-size": "1m"}

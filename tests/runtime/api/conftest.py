@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import docker
 import pytest
-
-if "engine_process" not in sys.modules:  # tests are no package, and not on the import path
-    _spec = importlib.util.spec_from_file_location(
-        "engine_process", Path(__file__).with_name("engine_process.py")
-    )
-    assert _spec is not None
-    assert _spec.loader is not None
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules["engine_process"] = _module
-    _spec.loader.exec_module(_module)
-
 from engine_process import EngineProcess, running_engine
 
 

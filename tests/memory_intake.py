@@ -1,4 +1,4 @@
-"""An intake in memory: what the tails of these tests write to."""
+"""An intake in memory: what tails and inputs of tests write to."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ class MemoryIntake:
             if container_id in (None, source.container_id) and block.encoding is Encoding.JSON_FILE
             for record in codec.decode(block.data)
         ]
+
+
+def sources(container_id: str, name: str, image: str, origin: str) -> Source:
+    """What an input asks for a sender's source, on the host ``here``."""
+    return Source(container_id, name, image, "here", origin)
 
 
 @pytest.fixture
