@@ -117,10 +117,10 @@ def added(groups: Sequence[Group]) -> Group:
             before = found.get(process.key)
             found[process.key] = process if before is None else _sum(before, process)
     chosen, others, cpu_us = choose(list(found.values()))
-    last = groups[-1]
+    names = (group.name for group in reversed(groups) if group.name)  # the step in which it is gone has none
     return Group(
-        last.id,
-        last.name,
+        groups[-1].id,
+        next(names, ""),
         chosen,
         max(others, max(group.others for group in groups)),
         cpu_us + sum(group.others_cpu_us for group in groups),

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain
 from operator import attrgetter
 
 from collector.history.step_log import StepLog
@@ -26,6 +28,10 @@ __all__ = ["Moment", "NothingKnown", "Past", "Used"]
 log = logging.getLogger(__name__)
 
 _SLACK_US = 1_500_000  #: a look may be late
+#: Processes that are summed up over a range are cut down to so many whenever they are twice as many.
+_MOST = 5_000
+
+_ORDER = attrgetter("process.cpu_us", "most_resident_bytes")
 
 
 class NothingKnown(Exception):
@@ -72,8 +78,9 @@ class Past:
             moment = self._at(steps, time_us, int(reach * 1e6))
             if moment is not None:
                 return moment
+        when = datetime.fromtimestamp(time_us // 1_000_000, UTC).astimezone().isoformat()
         raise NothingKnown(
-            f"no processes were recorded at {time_us / 1e6:.0f}: the agent did not run, or it is too long ago"
+            f"no processes were recorded at {when}: the agent did not run, or it is too long ago"
         )
 
     def _at(self, steps: StepLog, time_us: int, reach_us: int) -> Moment | None:
@@ -102,9 +109,16 @@ class Past:
         raise NothingKnown(f"process {pid} was not among the busiest of its container then")
 
     def over(self, since_us: int, until_us: int, container_id: str | None = None) -> list[Used]:
+        """The processes that ``busiest`` finds."""
+        return self.busiest(since_us, until_us, container_id)[0]
+
+    def busiest(
+        self, since_us: int, until_us: int, container_id: str | None = None
+    ) -> tuple[list[Used], int]:
         """The processes of one container (None: of all) over a range, those that used most CPU time first.
 
-        A process is there as far as it was among the busiest of its container in a step.
+        A process is there as far as it was among the busiest of its container in a step. The second result is
+        how often one was left out because there were too many others that had used more by then.
         """
         age_us = self._clock() // 1000 - since_us
         fine, coarse = self._archive.fine, self._archive.coarse
@@ -113,11 +127,12 @@ class Past:
             steps = _decoded(fine.between(since_us, until_us))
         else:  # the minute under way is in the finer ones alone
             seam_us = min(until_us, coarse.last_us)
-            steps = [
-                *_decoded(coarse.between(since_us, seam_us)),
-                *_decoded(fine.between(seam_us + 1, until_us)),
-            ]
+            steps = chain(
+                _decoded(coarse.between(since_us, seam_us)),
+                _decoded(fine.between(seam_us + 1, until_us)),
+            )
         used: dict[tuple[str, Key], Used] = {}
+        left_out = 0
         for to_us, step in steps:
             for group in step.groups:
                 if container_id is not None and group.id != container_id:
@@ -125,8 +140,11 @@ class Past:
                 for process in group.processes:
                     key = group.id, process.key
                     used[key] = _added(used.get(key), group, process, to_us, step.span_us)
-        order = attrgetter("process.cpu_us", "most_resident_bytes")
-        return sorted(used.values(), key=order, reverse=True)
+            if len(used) >= 2 * _MOST:
+                left_out += len(used) - _MOST
+                used = dict(sorted(used.items(), key=lambda item: _ORDER(item[1]), reverse=True)[:_MOST])
+        found = sorted(used.values(), key=_ORDER, reverse=True)
+        return found[:_MOST], left_out + len(found[_MOST:])
 
     @property
     def step(self) -> float:

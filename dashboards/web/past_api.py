@@ -102,7 +102,7 @@ class PastApi:
         limit = number_of(request, "limit") or 100
         if until_us <= since_us:
             raise refusal(web.HTTPBadRequest, f"to={until_us // 1_000_000}: expected a time after from=")
-        found = await _answered(lambda: past.over(since_us, until_us, container_id))
+        found, left_out = await _answered(lambda: past.busiest(since_us, until_us, container_id))
         held = await asyncio.to_thread(self._reader.held, since_us, until_us)
         names = {one.id: one.name for one in held} | {HOST_NODE: self._host}
         rows = [_used_row(used, names) for used in found[: min(limit, _MOST_ROWS)]]
@@ -112,7 +112,7 @@ class PastApi:
                 "from": since_us / 1e6,
                 "to": until_us / 1e6,
                 "processes": rows,
-                "left_out": max(0, len(found) - len(rows)),
+                "left_out": left_out + len(found) - len(rows),
             }
         )
 
