@@ -141,6 +141,75 @@ def test_limits_are_looked_at_again(tmp_path: Path, recorded: Any) -> None:
     assert seen == [None, None, 209715200, 209715200, None]
 
 
+@pytest.mark.parametrize(
+    ("version", "usage", "statistics", "highest"),
+    [
+        ("v1", "cpuacct.usage", "memory.stat", "memory.max_usage_in_bytes"),
+        ("v2", "cpu.stat", "memory.stat", "memory.peak"),
+    ],
+)
+def test_what_only_processes_make_grow_is_read_again_once_one_ran(
+    tmp_path: Path, recorded: Any, version: str, usage: str, statistics: str, highest: str
+) -> None:
+    """Else with the limits; what else may grow is read every time, and what is the same stays the same object."""
+    source = recorded(version)
+    roots = Roots(tmp_path / "proc", tmp_path / "sys")
+    shutil.copytree(source.proc, roots.proc)
+    shutil.copytree(source.sys, roots.sys)
+    cgroup = reader(roots)
+    files = {file.name: file for path in cgroup.directories.values() for file in path.iterdir()}
+    now, sample = LIMITS_EVERY_NS, None
+
+    def read() -> Memory:
+        nonlocal now, sample
+        sample = cgroup.read(now, sample)
+        now += 1_000_000_000
+        assert sample.memory is not None
+        return sample.memory
+
+    for _ in range(5):  # the first ones look at the limits
+        resting = read()
+    assert read() is resting
+    files[highest].write_text("987654321\n")
+    assert read() is resting
+    grown = files[statistics].read_bytes().replace(b"pgfault ", b"pgfault 1")
+    files[statistics].write_bytes(grown)
+    assert read().max_usage_bytes == 987654321
+    files[highest].write_text("987654322\n")
+    assert read().max_usage_bytes == 987654321
+    files[usage].write_bytes(files[usage].read_bytes().replace(b"1", b"2", 1))
+    assert read().max_usage_bytes == 987654322
+    for _ in range(3):
+        read()
+    files[highest].write_text("987654323\n")
+    now += LIMITS_EVERY_NS
+    assert read().max_usage_bytes == 987654323
+    cgroup.close()
+
+
+def test_how_cpu_time_is_made_up_is_read_until_none_was_used_twice(tmp_path: Path, recorded: Any) -> None:
+    source = recorded("v1")
+    roots = Roots(tmp_path / "proc", tmp_path / "sys")
+    shutil.copytree(source.proc, roots.proc)
+    shutil.copytree(source.sys, roots.sys)
+    cgroup = reader(roots)
+    files = {file.name: file for path in cgroup.directories.values() for file in path.iterdir()}
+    files["cpu.cfs_quota_us"].write_text("-1\n")
+    stat = files["cpuacct.stat"]
+
+    def user(ticks: int) -> float | None:
+        stat.write_text(f"user {ticks}\nsystem 0\n")
+        cpu = cgroup.read(LIMITS_EVERY_NS).cpu
+        assert cpu is not None
+        return cpu.user_seconds
+
+    assert [user(ticks) for ticks in (100, 200)] == [1.0, 2.0]
+    assert user(300) == 2.0
+    files["cpuacct.usage"].write_text("5000000000\n")
+    assert [user(ticks) for ticks in (400, 500, 600)] == [4.0, 5.0, 5.0]
+    cgroup.close()
+
+
 def test_a_cgroup_removed_in_the_middle_keeps_its_last_values(make_cgroup: Any) -> None:
     made = make_cgroup()
     layout = Layout.read(Roots())

@@ -115,6 +115,15 @@ def test_containers_are_spread_over_the_interval(clocks: Clocks) -> None:
     assert max(late.count(time) for time in set(late)) <= 10
 
 
+def test_groups_of_a_container_are_read_together(clocks: Clocks) -> None:
+    groups = [Counting(clocks, name, seconds=20) for name in ("tcp", "udp", "sockstat")]
+    setting = Setting(*groups, clocks=clocks)
+    setting.start(*map(str, range(10)))
+    setting.run(90)
+    assert groups[0].times == groups[1].times == groups[2].times
+    assert len({times[1] for times in groups[0].times.values()}) > 5
+
+
 def test_without_budget_readings_wait_and_are_late(clocks: Clocks) -> None:
     """Readings of 10 ms of 100 containers every 10 s need 10 % of a core; 2 % are allowed."""
     group = Counting(clocks, seconds=10, cost=0.01)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from collector.discovery.registry import Containers
-from collector.lanes.inside import Dump
+from collector.lanes import inside
+from collector.lanes.inside import Dump, read_sockstat, shared_readings
 from collector.lanes.sockets import (
     MAX_PORTS,
     TCP_STATES,
@@ -257,3 +258,27 @@ def test_a_sockstat_without_its_lines_is_refused() -> None:
 def test_a_udp_table_with_other_columns_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 13 columns"):
         parse_udp_table(b"  sl  local_address\n 1: 0100007F:0035 00000000:0000 07\n")
+
+
+def test_groups_read_one_after_the_other_share_one_reading_of_the_sockets_in_use(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = run("", network=True), run("", network=True)
+    read: list[str] = []
+    real = inside.read_file
+
+    def counting(target: object, name: str) -> bytes:
+        read.append(name)
+        return real(target, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inside, "read_file", counting)
+    monkeypatch.setattr(inside, "_SHARED_SECONDS", 3600.0)
+    with shared_readings():
+        first = read_sockstat(one.target)
+        assert read_sockstat(one.target) is first
+        assert len(read) == 2
+        assert read_sockstat(other.target) is not first
+        assert len(read) == 4
+    read_sockstat(other.target)
+    read_sockstat(other.target)
+    assert len(read) == 8
