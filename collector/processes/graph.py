@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -314,8 +315,9 @@ def _node_at(address: str, space: Space | None) -> Node:
 
 def _resolved(look: _Look) -> Iterator[tuple[Key, _Seen]]:
     """Every connection with its client and server, from what its ends show."""
+    uses = Counter(end for key in look.views for end in key[1:])
     for key, views in look.views.items():
-        server = _server_end(key, views)
+        server = _server_end(key, views, uses)
         client = key[2] if server == key[1] else key[1]
         theirs, ours = views.get(server), views.get(client)
         others = look.others[key]
@@ -333,15 +335,19 @@ def _resolved(look: _Look) -> Iterator[tuple[Key, _Seen]]:
         )
 
 
-def _server_end(key: Key, views: Mapping[End, _View]) -> End:
-    """The end that listens; else the one an open socket is at the other end of; else the lower port."""
+def _server_end(key: Key, views: Mapping[End, _View], uses: Mapping[End, int]) -> End:
+    """The end that listens; else the one an open socket is at the other end of; else the one with more connections.
+
+    What is left when a service has ended is in TIME_WAIT at either end: its own end is the same in all
+    of them, its clients' ends differ. Of a single one the lower port is taken.
+    """
     first, second = key[1:]
     for one, other in ((first, second), (second, first)):
         if one in views and views[one].serving and not (other in views and views[other].serving):
             return one
     if len(views) == 1 and next(iter(views.values())).open:
         return second if first in views else first
-    return first if first[1] <= second[1] else second
+    return min((first, second), key=lambda end: (-uses[end], end[1]))
 
 
 def _add_udp(flows: Sequence[Flow], look: _Look) -> None:

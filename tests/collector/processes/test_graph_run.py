@@ -1,8 +1,9 @@
-"""The map's own loop: a pass that fails is a gap in the map and nothing more."""
+"""The map over the host alone: its own loop, and what is left of a service that has ended."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from pathlib import Path
 
@@ -38,3 +39,21 @@ def test_a_pass_that_fails_is_made_again(caplog: pytest.LogCaptureFixture) -> No
 
     asyncio.run(scenario())
     assert "looking for connections failed" in caplog.text
+
+
+def test_a_service_that_has_ended_is_one_edge_whatever_ports_its_clients_had() -> None:
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(20)]
+    *lower, port = sorted(listener.getsockname()[1] for listener in opened)
+    for listener in opened:
+        listener.close()
+    with socket.create_server(("127.0.0.1", port)) as served:
+        for own in lower:  # a lower port than the server's: it must not be taken for the service
+            with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.1", own)):
+                accepted = served.accept()[0]
+            accepted.close()
+    containers = Containers()
+    graph = ConnectionGraph(containers, Processes(containers).members, Path("/proc"))
+    graph.look()
+    edges = [edge for edge in graph.picture().edges if edge.protocol == "tcp"]
+    assert [edge.total for edge in edges if edge.port == port] == [len(lower)]
+    assert not [edge for edge in edges if edge.port in lower]
