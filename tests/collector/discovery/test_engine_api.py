@@ -43,7 +43,8 @@ async def following(socket: Path) -> AsyncIterator[Following]:
     follow = Following(socket)
     task = asyncio.create_task(follow.discovery.run())
     try:
-        await follow.until(lambda: follow.discovery.connected)
+        # One that hangs up is connected for a moment only.
+        await follow.until(lambda: follow.discovery.connections)
         yield follow
     finally:
         task.cancel()
