@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from collector.cgroup.files import read_whole
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.namespaces import in_namespace
@@ -68,9 +70,9 @@ class Spaces:
             if container.state not in RUNNING or container.pid <= 0:
                 continue
             try:
-                process = self._proc / str(container.pid)
-                inode = (process / "ns/net").stat().st_ino
-                if not is_members((process / "cgroup").read_bytes(), container):
+                process = f"{self._proc}/{container.pid}"  # joining paths costs as much as reading
+                inode = os.stat(f"{process}/ns/net").st_ino  # noqa: PTH116
+                if not is_members(read_whole(process, "cgroup"), container):
                     raise ProcessLookupError(f"process {container.pid} is another one by now")
             except (OSError, ValueError) as error:
                 log.debug("no network namespace of container %s: %s", container.name, error)
@@ -103,19 +105,12 @@ class Spaces:
 
         Raises OSError when it is gone, ValueError on what no kernel writes.
         """
-        base = self._proc / (str(space.pid) if space.pid else "self") / "net"
+        base = f"{self._proc}/{space.pid or 'self'}/net"
         data = b""
         for name in ("sockstat", "sockstat6"):
             with suppress(FileNotFoundError):  # no IPv6 here
-                fd = os.open(base / name, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    data += os.read(fd, 4096)
-                finally:
-                    os.close(fd)
-        found = parse_sockstat(data)
-        if "TCP" not in found:
-            raise ValueError(f"sockstat {data[:40]!r}: expected a line 'TCP:'")
-        return tcp_in_use(found)
+                data += read_whole(base, name)
+        return _tcp_in_use(data)
 
     def sockets(self, space: Space) -> list[InetSocket]:
         """The namespace's TCP and UDP sockets. Raises OSError when it is gone."""
@@ -131,6 +126,14 @@ class Spaces:
                 return ()
             self._known[space.inode] = known
         return known[1]
+
+
+@lru_cache(maxsize=64)  # namespaces that rest have the same lines
+def _tcp_in_use(sockstat: bytes) -> int:
+    found = parse_sockstat(sockstat)
+    if "TCP" not in found:
+        raise ValueError(f"sockstat {sockstat[:40]!r}: expected a line 'TCP:'")
+    return tcp_in_use(found)
 
 
 def is_loopback(address: str) -> bool:
