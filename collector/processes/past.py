@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from datetime import UTC, datetime
 from itertools import chain
 from operator import attrgetter
 
