@@ -26,6 +26,8 @@ _TRIES = 3
 #: Seconds from the year 1, where Go's clock begins, to 1970.
 _GO_EPOCH = 62_135_596_800
 _GO_TIME = struct.Struct(">Bqih")  # version, seconds, nanoseconds, minutes east of Greenwich
+#: Tags of the two fields of a protobuf ``Any``.
+_TYPE_URL, _VALUE = 0x0A, 0x12
 _SANDBOX, _CONTAINER = b"io.cri-containerd.sandbox.metadata", b"io.cri-containerd.container.metadata"
 
 
@@ -122,8 +124,31 @@ def _items(labels: Bucket | None) -> list[tuple[bytes, bytes]]:
 
 
 def _cri(extension: bytes | None) -> Mapping[str, Any]:
-    """The JSON inside a protobuf ``Any``: behind the name of its type, which has no brace."""
-    if not extension or b"{" not in extension:
-        return {}
-    found = orjson.loads(extension[extension.index(b"{") :])
-    return (found.get("Metadata") or {}) if isinstance(found, dict) else {}
+    """The JSON inside a protobuf ``Any``. Raises ValueError on damage."""
+    data = _value(extension or b"")
+    found = orjson.loads(data) if data else {}
+    metadata = found.get("Metadata") if isinstance(found, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _value(message: bytes) -> bytes:
+    """The second field of a protobuf ``Any``, whose first is the name of the type. Raises ValueError on damage."""
+    at = 0
+    while at < len(message):
+        tag = message[at]
+        size = shift = 0
+        more = True
+        while more:
+            at += 1
+            if at >= len(message) or shift > 28:
+                raise ValueError(f"protobuf Any {message[:40]!r}: cut short")
+            size |= (message[at] & 0x7F) << shift
+            shift += 7
+            more = message[at] >= 0x80
+        at += 1
+        if tag == _VALUE:
+            return message[at : at + size]
+        if tag != _TYPE_URL:
+            raise ValueError(f"protobuf Any {message[:40]!r}: expected a type's name and a value")
+        at += size
+    return b""

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
+from collector.cgroup.layout import UNIFIED, parse_cgroup
 from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.inputs.intake import Intake, Sources
@@ -39,6 +40,8 @@ _KILLED = re.compile(
 )
 _USAGE = re.compile(r"memory: usage (?P<usage>\d+)kB, limit (?P<limit>\d+)kB, failcnt \d+")
 _RECORD = re.compile(rb"(\d+),(\d+),(\d+),[^;]*;([^\n]*)")
+#: Of programs that write to the device, which may write what they like, the kernel never makes this facility.
+_KERNELS_OWN = 0
 _ID = re.compile(r"[0-9a-f]{64}")
 _RECORD_BYTES = 8192
 
@@ -157,7 +160,7 @@ class KernelLog:
                 self.failures += 1
                 logger.warning("%s", error)
                 continue
-            if number <= self._after:
+            if number <= self._after or int(data.partition(b",")[0]) >> 3 != _KERNELS_OWN:
                 continue
             kill = self._assembly.take(text)
             if kill is not None:
@@ -222,11 +225,11 @@ class KernelLog:
     def _cgroup_of(self, pid: int) -> str:
         """Of a process that has not ended yet."""
         try:
-            lines = (self._proc / str(pid) / "cgroup").read_text().splitlines()
-        except OSError:
+            paths = parse_cgroup((self._proc / str(pid) / "cgroup").read_bytes())
+        except (OSError, ValueError):
             return ""
-        paths = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines}
-        return paths.get("memory") or paths.get("", "")
+        path = paths.get("memory") or paths.get(UNIFIED, "")
+        return path.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _line(kill: Kill) -> bytes:

@@ -117,7 +117,7 @@ class PerfGroup:
                     try:
                         fd = _open(EVENTS[event], cgroup, cpu)
                     except OSError as error:
-                        if error.errno not in _ABSENT:
+                        if error.errno not in _ABSENT or not directory.exists():  # not the event's fault
                             raise
                         self._absent.add(event)
                         logger.info("no event %s here: %s", event, error)

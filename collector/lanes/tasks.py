@@ -184,7 +184,7 @@ class TaskGroup:
         return running, uninterruptible, waiting
 
     def _seen(self, target: Target) -> dict[str, int]:
-        letters = b""
+        letters = bytearray()
         for tid in threads(target):
             try:
                 data = read_whole(f"{self._proc}/{tid}", "stat")

@@ -74,7 +74,7 @@ class SelfMetrics:
             "Scrapes in which a part could not tell its metrics.",
             labels=["part"],
         )
-        for part, count in self._failures.items():
+        for part, count in tuple(self._failures.items()):
             failures.add([part], count)
         yield failures
 
@@ -139,7 +139,7 @@ def discovery_metrics(discoveries: Iterable[EngineDiscovery]) -> Source:
             labels = [str(discovery.socket), discovery.engine]
             up.add(labels, int(discovery.connected))
             events.add(labels, discovery.events)
-            for what, count in discovery.failures.items():
+            for what, count in tuple(discovery.failures.items()):
                 failures.add([*labels, what], count)
         yield from (up, events, failures)
 

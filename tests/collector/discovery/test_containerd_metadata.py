@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.discovery.containerd_metadata import exit_code_of_status, parse_go_time, read_metadata
+from collector.discovery.containerd_metadata import _cri, exit_code_of_status, parse_go_time, read_metadata
 
 
 def test_times_are_gos() -> None:
@@ -64,3 +64,23 @@ def test_a_damaged_database_is_told_of(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         assert read_metadata(tmp_path, tmp_path, "k8s.io", "x").image == ""
     assert "cannot read containerd's metadata in" in caplog.text
+
+
+@pytest.mark.parametrize("size", [123, 15_744, 15_800, 15_871, 200_000])
+def test_the_length_of_a_containers_own_json_is_no_part_of_it(size: int) -> None:
+    """In a length one byte may be a brace."""
+    start = b'{"Version":"v1","Metadata":{"Name":"web","LogPath":"'
+    data = start + b"x" * (size - len(start) - 3) + b'"}}'
+    length, rest = b"", len(data)
+    while rest:
+        length += bytes((rest & 0x7F | (0x80 if rest > 0x7F else 0),))
+        rest >>= 7
+    url = b"github.com/containerd/cri/pkg/store/container/Metadata"
+    assert _cri(b"\x0a" + bytes((len(url),)) + url + b"\x12" + length + data)["Name"] == "web"
+
+
+@pytest.mark.parametrize("damaged", [b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff", b"\x1a\x01x", b"\x12\x01{}"])
+def test_a_message_that_is_none_is_refused(damaged: bytes) -> None:
+    assert _cri(None) == _cri(b"") == {}
+    with pytest.raises(ValueError, match=r"Any|JSON|unexpected|column"):
+        _cri(damaged)

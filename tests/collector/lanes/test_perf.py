@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from collector.cgroup.layout import UNIFIED
 from collector.lanes import perf
 from collector.lanes.perf import EVENTS, PerfGroup
 from collector.roots import Roots
@@ -104,3 +105,25 @@ def test_counters_that_were_shared_out_are_scaled_up(
     assert {name for _, name in found} == set(EVENTS)
     assert (found[COUNT, "cycles"], found[RATIO, "cycles"]) == (600 * (os.cpu_count() or 1), 0.5)
     group.forget(container.container.id)
+
+
+def test_a_cgroup_that_ends_while_its_events_are_opened_says_nothing_about_them(
+    make_cgroup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel answers as it does for an event it does not have."""
+    directories = [made.directories[UNIFIED] for made in (make_cgroup(), make_cgroup())]
+    group, opened = PerfGroup(Roots()), perf._open
+
+    def ended(event: tuple[int, int], cgroup: int, cpu: int) -> int:
+        if directories[0].exists():
+            directories[0].rmdir()
+        return opened(event, cgroup, cpu)
+
+    monkeypatch.setattr(perf, "_open", ended)
+    before = open_files()
+    with pytest.raises(FileNotFoundError):
+        group._open_all(directories[0])
+    assert open_files() == before
+    kept = group._open_all(directories[1])
+    assert {"context-switches", "cpu-migrations"} <= kept.keys()
+    group._close(kept)
