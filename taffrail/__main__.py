@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taffrail import __version__
 from taffrail.config_load import ConfigError, load
-from taffrail.errors import CommandError
+from taffrail.errors import CommandError, UsageError
 
 __all__ = ["COMMANDS", "main", "make_parser"]
 
@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except UsageError as error:
+        print(f"taffrail {args.command}: {error}", file=sys.stderr)
+        return 2
     except (CommandError, ConnectionError) as error:
         print(f"taffrail {args.command}: {error}", file=sys.stderr)
         return 1

@@ -10,12 +10,14 @@ from taffrail.units import bytes_size
 
 __all__ = ["connections_table", "processes_table"]
 
-_NOTHING = "nothing is known of this time\n"
 _COMMAND = 60  # of a command line, at most
 
 
-def processes_table(rows: Sequence[Row], *, several: bool) -> str:
-    """The processes, those that used most CPU time first; ``several``: with their containers."""
+def processes_table(rows: Sequence[Row], limit: int = 0, left_out: int = 0, *, several: bool) -> str:
+    """The processes, those that used most CPU time first; ``several``: with their containers.
+
+    At most ``limit`` (0: all); the last line counts the rest and those ``left_out`` of the answer.
+    """
     container: list[Column] = [("CONTAINER", _text("container"))] if several else []
     columns: tuple[Column, ...] = (
         ("PID", _text("pid")),
@@ -30,11 +32,11 @@ def processes_table(rows: Sequence[Row], *, several: bool) -> str:
         ("BUSIEST THREAD", _thread),
         ("COMMAND", lambda row: str(row["command"])[:_COMMAND]),
     )
-    return aligned(columns, rows) if rows else _NOTHING
+    return _limited(columns, rows, limit, left_out, "processes")
 
 
-def connections_table(nodes: Sequence[Row], edges: Sequence[Row]) -> str:
-    """The services used, those that carried most first."""
+def connections_table(nodes: Sequence[Row], edges: Sequence[Row], limit: int = 0, left_out: int = 0) -> str:
+    """The services used, those that carried most first, then those with most connections."""
     names = {node["id"]: str(node["name"]) for node in nodes}
     columns: tuple[Column, ...] = (
         ("CLIENT", lambda row: names.get(row["client"], str(row["client"]))),
@@ -46,8 +48,24 @@ def connections_table(nodes: Sequence[Row], edges: Sequence[Row]) -> str:
         ("FIRST SEEN", lambda row: _moment(_number(row, "first_seen_ns") / 1e9)),
         ("LAST SEEN", lambda row: _moment(_number(row, "last_seen_ns") / 1e9)),
     )
-    rows = sorted(edges, key=lambda row: -_number(row, "bytes_sent") - _number(row, "bytes_received"))
-    return aligned(columns, rows) if rows else _NOTHING
+
+    def order(row: Row) -> tuple[float, float]:
+        return -_number(row, "bytes_sent") - _number(row, "bytes_received"), -_number(row, "total")
+
+    return _limited(columns, sorted(edges, key=order), limit, left_out, "connections")
+
+
+def _limited(columns: Sequence[Column], rows: Sequence[Row], limit: int, left_out: int, what: str) -> str:
+    """The first rows, and how many more there are."""
+    if not rows:
+        return f"no {what} are known of this time\n"
+    shown = rows[:limit] if limit else rows
+    hidden, more = len(rows) - len(shown), ""
+    if hidden:
+        more = f"and {hidden} more: --limit 0 shows them\n"
+    if left_out:
+        more += f"and {left_out} that the agent left out: choose a container or a shorter time\n"
+    return aligned(columns, shown) + more
 
 
 def _text(key: str) -> Callable[[Row], str]:

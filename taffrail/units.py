@@ -10,7 +10,15 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["bytes_size", "human_size", "parse_duration", "parse_moment", "parse_size", "parse_time"]
+__all__ = [
+    "bytes_size",
+    "duration_text",
+    "human_size",
+    "parse_duration",
+    "parse_moment",
+    "parse_size",
+    "parse_time",
+]
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -68,6 +76,14 @@ def parse_duration(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is not a duration: expected something like 30s, 10m, 1h30m or 7d")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def duration_text(seconds: int) -> str:
+    """Whole seconds in the largest unit that keeps them whole: ``90 s``, ``5 min``, ``12 h``, ``1 d``."""
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds and seconds % length == 0:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def parse_time(text: str, now: float | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -158,7 +159,8 @@ async def _in_thread(read: Callable[[], _T]) -> _T:
     except NotRunning as error:
         raise refusal(web.HTTPConflict, str(error)) from error
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise refusal(web.HTTPNotFound, f"no such process: {error}") from error
+        gone = re.search(r"/(\d+)(/|$)", str(error.filename or ""))  # /proc/PID/…
+        raise refusal(web.HTTPNotFound, f"no such process: {gone[1] if gone else error}") from error
     except PermissionError as error:
         raise refusal(web.HTTPForbidden, f"the agent may not look there: {error}") from error
     except (OSError, ValueError) as error:

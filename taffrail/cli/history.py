@@ -13,6 +13,7 @@ __all__ = ["add_arguments", "run"]
 
 _ROWS = 24  # of the table, about
 _CELLS = 60  # of a sparkline, about
+_MOST_PROCESSES = 1000  # that the agent tells at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since",
         default="10m",
         metavar="TIME",
-        help="from when: 2h, 7d, 2026-01-31T12:00:00Z, Unix seconds (10m)",
+        help="from when: 2h, 7d, 03:00, 2026-01-31T12:00:00Z, Unix seconds (10m)",
     )
     parser.add_argument("--until", default="", metavar="TIME", help="to when (now)")
     parser.add_argument(
@@ -47,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--step", default="", metavar="DURATION", help="time between rows: 10s, 5m (about 24 rows)"
     )
     parser.add_argument(
+        "-n",
+        "--limit",
+        type=int,
+        default=_ROWS,
+        metavar="N",
+        help=f"at most N processes or connections, 0 for all ({_ROWS}; JSON has all)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="the answer as JSON: columns of at most 720 steps unless --step is given",
@@ -57,28 +66,31 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Print the table. Exit status 1 if nothing is known."""
     import time
 
-    from taffrail.errors import CommandError
-    from taffrail.units import parse_duration, parse_time
+    from taffrail.errors import CommandError, UsageError
+    from taffrail.units import parse_duration, parse_moment
     from taffrail.wiring import make_paths
 
+    now_ns = time.time_ns()
     try:
-        until_ns = parse_time(args.until) if args.until else time.time_ns()
-        since_ns = parse_time(args.since)
+        until_ns = parse_moment(args.until, now_ns) if args.until else now_ns
+        since_ns = parse_moment(args.since, now_ns)
         step = parse_duration(args.step) if args.step else 0.0
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise UsageError(str(error)) from error
     if since_ns >= until_ns:
-        raise CommandError(f"--since {args.since}: expected a time before {args.until or 'now'}")
+        raise UsageError(f"--since {args.since}: expected a time before {args.until or 'now'}")
     if args.processes and args.connections:
-        raise CommandError("--processes and --connections: expected one of them")
+        raise UsageError("--processes and --connections: expected one of them")
     if args.step and (step < 1 or step != int(step)):
-        raise CommandError(f"--step {args.step}: expected whole seconds")
+        raise UsageError(f"--step {args.step}: expected whole seconds, 1 or more")
+    if args.limit < 0:
+        raise UsageError(f"--limit {args.limit}: expected a number, 0 for all")
     query = {"from": str(since_ns), "to": str(until_ns)}
     socket = make_paths(config).agent_socket
     try:
         if args.processes or args.connections:
             kind = "processes" if args.processes else "connections"
-            return _inside(socket, kind, query | _container(args.container), args.json)
+            return _inside(socket, kind, query | _container(args.container), args.limit, args.json)
         if not args.container:
             return _list(socket, query, args.json)
         query["container"] = args.container
@@ -91,7 +103,7 @@ def _container(name: str) -> dict[str, str]:
     return {"container": name} if name else {}
 
 
-def _inside(socket: Path, kind: str, query: dict[str, str], as_json: bool) -> int:
+def _inside(socket: Path, kind: str, query: dict[str, str], limit: int, as_json: bool) -> int:
     """Processes or connections over the range."""
     import orjson
 
@@ -99,16 +111,19 @@ def _inside(socket: Path, kind: str, query: dict[str, str], as_json: bool) -> in
     from taffrail.past_table import connections_table, processes_table
 
     path = "busiest" if kind == "processes" else "connections"
+    if kind == "processes":
+        query = query | {"limit": str(_MOST_PROCESSES)}
     body = AgentClient(socket).get(f"/api/v1/history/{path}", query)
     answer = orjson.loads(body)
+    found = answer["processes" if kind == "processes" else "edges"]
     if as_json:
         sys.stdout.write(body.decode() + "\n")
-        return 0 if answer[kind if kind == "processes" else "edges"] else 1
-    if kind == "processes":
-        sys.stdout.write(processes_table(answer["processes"][:_ROWS], several="container" not in query))
-        return 0 if answer["processes"] else 1
-    sys.stdout.write(connections_table(answer["nodes"], answer["edges"]))
-    return 0 if answer["edges"] else 1
+    elif kind == "processes":
+        several = "container" not in query
+        sys.stdout.write(processes_table(found, limit, answer["left_out"], several=several))
+    else:
+        sys.stdout.write(connections_table(answer["nodes"], found, limit, answer["left_out"]))
+    return 0 if found else 1
 
 
 def _list(socket: Path, query: dict[str, str], as_json: bool) -> int:
@@ -128,6 +143,7 @@ def _show(socket: Path, query: dict[str, str], step: int, seconds: float, as_jso
 
     from taffrail.agent_client import AgentClient
     from taffrail.history_table import history_table
+    from taffrail.units import duration_text
 
     client = AgentClient(socket)
 
@@ -141,7 +157,7 @@ def _show(socket: Path, query: dict[str, str], step: int, seconds: float, as_jso
     else:
         _, answer = ask(step or _round(seconds / _ROWS))
         _, overview = ask(_round(seconds / _CELLS))
-        title = f"{answer['name']}   {answer['id'][:12]}   {answer['image']}   a row is {answer['step']} s"
+        title = f"{answer['name']}   {answer['id'][:12]}   {answer['image']}   a row is {duration_text(answer['step'])}"
         averages = overview["averages"]
         sys.stdout.write(
             history_table(title, answer["times"], answer["columns"], overview["columns"], averages)

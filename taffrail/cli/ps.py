@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print once."""
     from taffrail.agent_client import AgentClient
-    from taffrail.errors import CommandError
+    from taffrail.errors import CommandError, UsageError
     from taffrail.ps_table import container_table, json_lines, process_table
     from taffrail.stats_filter import FilterError
     from taffrail.top.filtering import row_test
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
         kind = "processes" if args.container else "containers"
         test = row_test(kind, args.filter) if args.filter else lambda row: True
     except FilterError as error:
-        raise CommandError(f"--filter {args.filter!r}: {error}") from error
+        raise UsageError(f"--filter {args.filter!r}: {error}") from error
     try:
         moment_ns = parse_moment(args.at, time.time_ns()) if args.at else None
     except ValueError as error:
-        raise CommandError(f"--at: {error}") from error
+        raise UsageError(f"--at: {error}") from error
     socket = make_paths(config).agent_socket
     client = AgentClient(socket)
     try:

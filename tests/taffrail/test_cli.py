@@ -32,6 +32,28 @@ def test_stats_without_an_agent_says_what_to_do(tmp_path: Path, capsys: pytest.C
     assert "start one with 'taffrail up'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ps", "-f", "cpu >"], "ps: --filter 'cpu >': at position 6: expected a value after 'cpu >'"),
+        (["ps", "--at", "25:00"], "ps: --at: '25:00' is not a time of day"),
+        (["history", "web", "--since", "abc"], "history: 'abc' is not a time: expected"),
+        (
+            ["history", "web", "--since", "1m", "--until", "5m"],
+            "history: --since 1m: expected a time before 5m",
+        ),
+        (["history", "web", "--step", "0"], "history: --step 0: expected whole seconds"),
+        (["history", "-p", "-n", "-1"], "history: --limit -1: expected a number"),
+        (["history", "-p", "-c"], "history: --processes and --connections: expected one of them"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_status_2(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--set", f"paths.run={tmp_path}", *words]) == 2
+    assert f"taffrail {said}" in capsys.readouterr().err
+
+
 def test_help_does_not_import_what_only_the_services_need() -> None:
     heavy = "'numpy', 'aiohttp', 'elasticsearch', 'pyroute2', 'prometheus_client', 'requests'"
     code = f"import sys, taffrail.__main__ as m; m.make_parser(); print([n for n in [{heavy}] if n in sys.modules])"

@@ -28,7 +28,7 @@ def test_processes() -> None:
     assert "bur\\x1bner (11.0 s)" in row, "what a program chose is shown, not obeyed"
     assert row.endswith("burn\\x0a" + "x" * 55)
     assert "CONTAINER" not in processes_table([PROCESS | {"threads": []}], several=False)
-    assert processes_table([], several=False) == "nothing is known of this time\n"
+    assert processes_table([], several=False) == "no processes are known of this time\n"
 
 
 def test_connections() -> None:
@@ -40,4 +40,19 @@ def test_connections() -> None:
         "what carried most is first"
     )
     assert lines[2].startswith("web       db       5432/tcp")
-    assert connections_table([], []) == "nothing is known of this time\n"
+    assert connections_table([], []) == "no connections are known of this time\n"
+
+
+def test_rows_beyond_the_limit_are_counted() -> None:
+    rows = [PROCESS | {"pid": pid} for pid in range(5)]
+    lines = processes_table(rows, 2, 7, several=False).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["0", "1"]
+    assert lines[3:] == [
+        "and 3 more: --limit 0 shows them",
+        "and 7 that the agent left out: choose a container or a shorter time",
+    ]
+    edge = {"client": "w", "server": "d", "protocol": "tcp", "port": 1, "total": 1}
+    edges = [edge, edge | {"total": 9}, edge | {"total": 5}]
+    lines = connections_table([], edges, 2).splitlines()
+    assert [line.split()[3] for line in lines[1:3]] == ["9", "5"], "of those without bytes, most connections"
+    assert lines[3:] == ["and 1 more: --limit 0 shows them"]

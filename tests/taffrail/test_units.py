@@ -1,6 +1,6 @@
 import pytest
 
-from taffrail.units import bytes_size, human_size, parse_duration, parse_size, parse_time
+from taffrail.units import bytes_size, duration_text, human_size, parse_duration, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,11 @@ def test_times_are_read_in_every_form_docker_takes(text: str, ns: int) -> None:
 def test_a_time_that_is_none_is_named() -> None:
     with pytest.raises(ValueError, match="'yesterday' is not a time"):
         parse_time("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (1, "1 s"), (60, "1 min"), (90, "90 s"), (300, "5 min"), (43200, "12 h"), (86400, "1 d")],
+)
+def test_durations_are_written_in_the_largest_unit_that_keeps_them_whole(seconds: int, text: str) -> None:
+    assert duration_text(seconds) == text

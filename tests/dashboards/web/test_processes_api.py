@@ -93,7 +93,8 @@ def test_open_files_are_not_for_everybody_on_loopback(ask: Ask) -> None:
         ("threads", {}, 400, "pid is missing: expected the number of a process"),
         ("threads", {"pid": "one"}, 400, "pid='one': expected a whole number"),
         ("files", {"pid": "\u0663"}, 400, "pid='\u0663': expected a whole number"),
-        ("files", {"pid": "4194305"}, 404, "no such process: "),
+        ("files", {"pid": "4194305"}, 404, "no such process: 4194305"),
+        ("threads", {"pid": "4194305"}, 404, "no such process: 4194305"),
     ],
 )
 def test_errors_say_what_was_expected(
