@@ -8,15 +8,11 @@ and counted here; when to read, and whose log it is, are decided by ``tails.py``
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-
-import orjson
 
 from collector.inputs.intake import Intake
 from collector.inputs.json_records import Checked, check, repair
@@ -29,6 +25,7 @@ from collector.inputs.log_files import (
     same_start,
 )
 from collector.inputs.losses import Loss, TailCounters
+from collector.inputs.place import MARK_SIZE, Place
 from collector.sink import Source
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.codecs import json_file as codec
@@ -37,61 +34,8 @@ __all__ = ["JsonFileTail"]
 
 log = logging.getLogger(__name__)
 
-#: Bytes before the offset that are read again with each block and must not have changed. A record ends in
-#: its time, so they tell one file, and one position in it, from every other.
-_MARK = 128
 _LARGEST_RECORD = 16 << 20
 _MOST_OPEN = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A position in a file that can be found again: the value of the checkpoint."""
-
-    inode: int
-    offset: int
-    mark_size: int
-    mark_hash: str
-    time_ns: int  #: of the last record stored
-
-    @classmethod
-    def of(cls, inode: int, offset: int, mark: bytes, time_ns: int) -> _Place:
-        return cls(inode, offset, len(mark), _hash(mark), time_ns)
-
-    @classmethod
-    def parse(cls, value: bytes) -> _Place:
-        """Raises ValueError for bytes that are no checkpoint of this tail."""
-        try:
-            fields = orjson.loads(value)
-            return cls(
-                int(fields["inode"]),
-                int(fields["offset"]),
-                int(fields["mark_size"]),
-                str(fields["mark_hash"]),
-                int(fields["time_ns"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not a json-file checkpoint: {value[:80]!r}") from error
-
-    def dump(self) -> bytes:
-        return b'{"inode":%d,"offset":%d,"mark_size":%d,"mark_hash":"%s","time_ns":%d}' % (
-            self.inode,
-            self.offset,
-            self.mark_size,
-            self.mark_hash.encode(),
-            self.time_ns,
-        )
-
-    def mark_in(self, generation: Generation) -> bytes | None:
-        """The bytes before the offset if this generation is the one meant, else None."""
-        if isinstance(generation, PlainGeneration) and generation.size() < self.offset:
-            return None
-        mark = generation.read(self.offset - self.mark_size, self.mark_size)
-        return mark if len(mark) == self.mark_size and _hash(mark) == self.mark_hash else None
-
-
-def _hash(mark: bytes) -> str:
-    return hashlib.blake2b(mark, digest_size=12).hexdigest()
 
 
 class JsonFileTail:
@@ -178,13 +122,13 @@ class JsonFileTail:
         chunk = data[start:cut]
         checked, times = self._records(chunk)
         end = self._offset - start + cut
-        mark = data[max(0, cut - _MARK) : cut]
+        mark = data[max(0, cut - MARK_SIZE) : cut]
         if checked.lines:
             last = times[1]
             block = Block(
                 checked.data, Encoding.JSON_FILE, Stream.MIXED, min(times), max(times), checked.lines
             )
-            place = _Place.of(generation.inode, end, mark, last)
+            place = Place.of(generation.inode, end, mark, last)
             self._intake.append(self.source, block, (self._key, place.dump()))
             self._time_ns = last
         self._offset, self._mark = end, mark
@@ -230,7 +174,7 @@ class JsonFileTail:
             self._read_bytes,
         )
         self._offset += self._read_bytes
-        self._mark = data[-_MARK:]
+        self._mark = data[-MARK_SIZE:]
 
     def _end_generation(self, generation: Generation, data: bytes) -> None:
         """Note what is missing at the end of a file, a turn later go on to the next one."""
@@ -245,7 +189,7 @@ class JsonFileTail:
         if missing := self._before.pop(self._generations[1].inode, None):
             self._unmarked.append(missing)
         if self._unmarked:
-            self._offset, self._mark = self._offset + rest, data[-_MARK:]
+            self._offset, self._mark = self._offset + rest, data[-MARK_SIZE:]
             return
         self.counters.rotations += 1
         self._generations.popleft().close()
@@ -266,7 +210,7 @@ class JsonFileTail:
         while self._unmarked:
             checkpoint = None
             if self._generations and b"\n" in self._mark:  # else many files have the same
-                place = _Place.of(self._generations[0].inode, self._offset, self._mark, self._time_ns)
+                place = Place.of(self._generations[0].inode, self._offset, self._mark, self._time_ns)
                 checkpoint = self._key, place.dump()
             marker = self._unmarked[0].marker(self._time_ns or time.time_ns())
             self._intake.append(self.source, marker, checkpoint)
@@ -314,13 +258,13 @@ class JsonFileTail:
         value = self._intake.checkpoint(self._key)
         if value is not None:
             try:
-                self._go_to(_Place.parse(value), generations)
+                self._go_to(Place.parse(value), generations)
             except ValueError as error:
                 log.error("resuming %s failed, reading it from its start: %s", self.path, error)
         self._generations.extend(generations)
         return True
 
-    def _go_to(self, place: _Place, generations: list[Generation]) -> None:
+    def _go_to(self, place: Place, generations: list[Generation]) -> None:
         """Drop the generations before the place, or, if it is gone, those that end before its time."""
         self._time_ns = place.time_ns
         for generation in sorted(generations, key=lambda g: g.inode != place.inode):
@@ -347,7 +291,7 @@ class JsonFileTail:
             self._start_over()
             self._lose("truncated", 0, unread)
             return
-        place = _Place.of(generation.inode, self._offset, self._mark, self._time_ns)
+        place = Place.of(generation.inode, self._offset, self._mark, self._time_ns)
         found, _ = self._open_generations(limit=_MOST_OPEN)
         self._start_over()
         for copy in found:

@@ -116,3 +116,11 @@ def open_store(directory: Path, **options: object) -> Store:
     """Without a background thread and with small segments."""
     values: dict[str, object] = {"background": False, "segment_bytes": 4096, **options}
     return Store(directory, **values)  # type: ignore[arg-type]
+
+
+def balance(store: Store) -> None:
+    """Every line written is held, was removed for a cause, or is corrupt."""
+    counters = store.counters()
+    assert counters.written_lines == (
+        counters.held_lines + sum(counters.removed_lines.values()) + counters.corrupt_lines
+    )

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from store_blocks import (
     NOW,
     Model,
+    balance,
     json_block,
     lines_block,
     numbered,
@@ -31,13 +32,6 @@ from store_blocks import (
     source,
     texts,
 )
-
-
-def balance(store: Store) -> None:
-    counters = store.counters()
-    assert counters.written_lines == (
-        counters.held_lines + sum(counters.removed_lines.values()) + counters.corrupt_lines
-    )
 
 
 def test_blocks_come_back_as_they_went_in(tmp_path: Path) -> None:

@@ -8,23 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from collector.store import Store
-
 sys.path.insert(0, str(Path(__file__).parent))
 from store_blocks import (
+    balance,
     lines_block,
     numbered,
     open_store,
     read_all,
     source,
 )
-
-
-def balance(store: Store) -> None:
-    counters = store.counters()
-    assert counters.written_lines == (
-        counters.held_lines + sum(counters.removed_lines.values()) + counters.corrupt_lines
-    )
 
 
 def test_a_new_cursor_starts_with_the_oldest_line_or_with_the_next(tmp_path: Path) -> None:
