@@ -7,8 +7,10 @@ unlinked because its descriptor is kept. What the bytes mean is left to the tail
 from __future__ import annotations
 
 import ctypes
+import errno
 import gzip
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -63,7 +65,7 @@ class PlainGeneration:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = _open_file(path)
         self.inode = os.fstat(self._fd).st_ino
 
     def read(self, offset: int, size: int) -> bytes:
@@ -99,7 +101,7 @@ class GzipGeneration:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = ""
-        self._raw = path.open("rb")
+        self._raw = os.fdopen(_open_file(path), "rb")
         self.inode = os.fstat(self._raw.fileno()).st_ino
         self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
         self._start = 0  # offset of the first byte of the window
@@ -157,12 +159,19 @@ def open_generations(path: Path, known: int | None = None, limit: int = 64) -> t
     says whether it was met; without it, it is false. Safe while the writer rotates: files only ever move
     to higher numbers and the walk goes up too, so a file may be met twice (and is opened once) but none is
     passed by. At most ``limit`` files are opened, the newest ones.
+
+    Raises OSError for one that is there and cannot be opened, or is no file.
     """
     opened: list[Generation] = []  # newest first
     inodes: set[int] = set()
     number = misses = 0
     while misses < 2 and len(opened) < limit:  # a rotation in progress leaves one hole in the numbers
-        generation = _open_number(path, number)
+        try:
+            generation = _open_number(path, number)
+        except OSError:
+            for found in opened:
+                found.close()
+            raise
         number += 1
         if generation is None:
             misses += 1
@@ -179,6 +188,18 @@ def open_generations(path: Path, known: int | None = None, limit: int = 64) -> t
         inodes.add(generation.inode)
         opened.append(generation)
     return opened[::-1], False
+
+
+def _open_file(path: Path) -> int:
+    """Open without waiting for whoever writes, as a FIFO would. Raises OSError on what is no regular file."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _open_number(path: Path, number: int) -> Generation | None:
