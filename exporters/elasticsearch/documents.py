@@ -1,8 +1,8 @@
 """Stored blocks to the body of a bulk request: ECS documents with ids that a resend repeats.
 
-The escaped text of json-file records is spliced into the documents undecoded, a block at a time; what
-belongs to the source is rendered once. Only records that are not alike (pieces of long lines, attributes
-of their own, a foreign order of fields) are looked at one by one.
+The escaped text of json-file records is taken into the documents undecoded, a block at a time (``alike.py``);
+what belongs to the source is rendered once. Only records that are not alike (pieces of long lines, attributes
+of their own, a foreign order of fields) are looked at one by one here.
 
 Field names: Elastic Common Schema 8.11. A document's id is made of the host, the store, the source's number
 in it and the number of the line: the same line has the same id however often it is sent.
@@ -15,28 +15,24 @@ import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 
 from collector.enrich.services import service_of
 from collector.sink import Source, StoredBlock
+from exporters.elasticsearch.alike import Frame, render_alike
 from logdrivers.block import Block
 from logdrivers.codecs import json_file as codec
 
 __all__ = ["Documents", "Rendered", "split_items"]
 
-_BETWEEN = '"}\n{"log":"'
 _STREAM = '","stream":"'
 _TIME = '"time":"'
-_ID_END = '"}}\n{"message":"'
+_ACTION_END = '"}}\n{"message":"'
 _DOCUMENT_END = "}}\n"
-#: The last three digits of a number with what follows it: in the id, and as the sequence. Lines below a
-#: thousand have no leading zeros.
-_IDS = [[f"{number:{width}}{_ID_END}" for number in range(1000)] for width in ("d", "03d")]
-_SEQUENCES = [[f"{number:{width}}{_DOCUMENT_END}" for number in range(1000)] for width in ("d", "03d")]
-#: Blocks are rendered in pieces of about so many bytes, which stay in the processor's cache.
-_CHUNK = 1 << 15
+#: Blocks are rendered in pieces of about so many bytes, whose documents stay in the processor's cache.
+_CHUNK = 1 << 17
+#: Fewer records are rendered faster one by one.
+_MANY = 16
 _ENCODER = codec.Encoder()
 
 
@@ -48,18 +44,15 @@ class Rendered(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """What surrounds every line of one source; text is UTF-8 read as Latin-1, see ``Documents``."""
+    """What surrounds every line of one source; text is UTF-8 read as Latin-1, which it goes through unchanged."""
 
     action: str  #: up to the number in the id
     tail: str  #: from behind the time up to the sequence
+    alike: Frame  #: the same for many records at once
 
 
 class Documents:
-    """Renders blocks; remembers what it rendered for each source.
-
-    Bytes are handled as text by Latin-1, one character a byte: joining many small pieces of text is three
-    times as fast as joining bytes, and UTF-8 goes through it unchanged.
-    """
+    """Renders blocks; remembers what it rendered for each source."""
 
     def __init__(self, store_id: str = "", data_stream: tuple[str, str, str] | None = None) -> None:
         self._store_id = store_id
@@ -72,18 +65,14 @@ class Documents:
         block = stored.block
         first = stored.first_line + 1
         if block.partial is not None:
-            yield Rendered(_render_records(_ENCODER.encode(block), block, frame, first), 1)
+            yield _render_records(_ENCODER.encode(block), block, frame, first)
             return
         data = _ENCODER.encode(block)
-        octets = np.frombuffer(data, dtype=np.uint8)
-        alike = data.startswith(b'{"log":"') and not _may_end_in_escaped_backslash(data, octets)
-        for start, end, lines in _cuts(octets):
-            pieces = _splice(str(data[start:end], "latin-1"), lines) if alike else None
-            if pieces is None:
-                yield Rendered(_render_records(data[start:end], block, frame, first), lines)
-            else:
-                yield Rendered(_join(pieces, frame, first), lines)
-            first += lines
+        for part in _cuts(data) if block.lines >= _MANY else (memoryview(data),):
+            alike = render_alike(part, frame.alike, first) if block.lines >= _MANY else None
+            rendered = Rendered(*alike) if alike else _render_records(bytes(part), block, frame, first)
+            yield rendered
+            first += rendered.documents
 
     def _frame(self, source: Source, number: int) -> _Frame:
         known = self._frames.get(number)
@@ -101,7 +90,9 @@ class Documents:
         fields = orjson.dumps(_source_fields(source, self._data_stream)).decode("latin-1")
         dataset = self._data_stream[1] if self._data_stream else "taffrail"
         event = f'"event":{{"dataset":"{dataset}","sequence":'
-        return _Frame(f'{{"create":{{"_id":"{prefix}-', f'",{fields[1:-1]},{event}')
+        action, tail = f'{{"create":{{"_id":"{prefix}-', f"{fields[1:-1]},{event}"
+        alike = Frame(*(text.encode("latin-1") for text in (action, _ACTION_END, tail, _DOCUMENT_END)))
+        return _Frame(action, f'",{tail}', alike)
 
 
 def split_items(body: bytes | memoryview) -> list[bytes]:
@@ -146,84 +137,30 @@ def _image(image: str) -> dict[str, object]:
     return fields
 
 
-def _cuts(octets: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, int]]:
-    """Where to cut, behind whole records: start, end, and the records between."""
-    ends = np.flatnonzero(octets == 10) + 1
-    start = done = 0
-    while done < len(ends):
-        last = min(int(np.searchsorted(ends, start + _CHUNK)), len(ends) - 1)
-        end = int(ends[last])
-        yield start, end, last + 1 - done
-        start, done = end, last + 1
-
-
-# --- records that are alike ------------------------------------------------------------------------------
-
-
-def _splice(text: str, count: int) -> list[str] | None:
-    """For each record ``message","stream":"…","@timestamp":"time``; None if they are not all alike.
-
-    Alike: in Docker's order of fields, the attributes of the first, each message a whole line.
-    """
-    at = text.find(_STREAM)
-    start = text.rfind(_TIME, 0, text.find("\n"))
-    if at < 0 or start < at:
-        return None
-    attributes = text[at + len(_STREAM) + 7 : start]  # behind `stdout"`
-    if not attributes.startswith(","):
-        return None
-    labels = attributes.replace('"attrs":{', '"labels":{', 1)
-    found = 0
-    for stream in ("stdout", "stderr"):
-        if found < count:
-            old = f'\\n{_STREAM}{stream}"{attributes}"time":"'
-            new = f'{_STREAM}{stream}"{labels}"@timestamp":"'
-            length = len(text)
-            text = text.replace(old, new)
-            found += (len(text) - length) // (len(new) - len(old))
-    pieces = text[8:-3].split(_BETWEEN)
-    return pieces if found == len(pieces) == count else None
-
-
-def _may_end_in_escaped_backslash(data: bytes, octets: npt.NDArray[np.uint8]) -> bool:
-    r"""Whether a message may end in the characters \n, which look like the escape of a newline."""
-    backslash = octets == 92
-    return bool((backslash[:-1] & backslash[1:]).any()) and b'\\\\n","stream"' in data
-
-
-def _join(pieces: list[str], frame: _Frame, first: int) -> bytes:
-    """Put each piece between its action and the rest of its document, a thousand numbers at a time."""
-    out: list[str] = []
-    done, count = 0, len(pieces)
-    while done < count:
-        thousands, start = divmod(first + done, 1000)
-        size = min(1000 - start, count - done)
-        lead = str(thousands) if thousands else ""
-        padded = bool(thousands)
-        parts = [""] * (5 * size)
-        parts[0::5] = [frame.action + lead] * size
-        parts[1::5] = _IDS[padded][start : start + size]
-        parts[2::5] = pieces[done : done + size]
-        parts[3::5] = [frame.tail + lead] * size
-        parts[4::5] = _SEQUENCES[padded][start : start + size]
-        out.append("".join(parts))
-        done += size
-    return "".join(out).encode("latin-1")
+def _cuts(data: bytes) -> Iterator[memoryview]:
+    """Pieces of a good size to work on, each of whole records."""
+    view = memoryview(data)
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + _CHUNK) + 1 or data.find(b"\n", start) + 1 or len(data)
+        yield view[start:end]
+        start = end
 
 
 # --- records one by one ----------------------------------------------------------------------------------
 
 
-def _render_records(data: bytes, block: Block, frame: _Frame, first: int) -> bytes:
+def _render_records(data: bytes, block: Block, frame: _Frame, first: int) -> Rendered:
     out: list[str] = []
-    for number, record in enumerate(data[:-1].split(b"\n"), first):
+    records = data[:-1].split(b"\n")
+    for number, record in enumerate(records, first):
         document = _splice_record(record.decode("latin-1")) or _render_foreign(record, block)
         if block.partial is not None:
             at = document.rfind('"@timestamp":"')
             piece = orjson.dumps(block.partial).decode()
             document = f'{document[:at]}"partial":{piece},{document[at:]}'
-        out.append(f"{frame.action}{number}{_ID_END}{document}{frame.tail}{number}{_DOCUMENT_END}")
-    return "".join(out).encode("latin-1")
+        out.append(f"{frame.action}{number}{_ACTION_END}{document}{frame.tail}{number}{_DOCUMENT_END}")
+    return Rendered("".join(out).encode("latin-1"), len(records))
 
 
 def _splice_record(record: str) -> str | None:

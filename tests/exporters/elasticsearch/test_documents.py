@@ -22,7 +22,7 @@ def parse(parts: Iterable[Rendered]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _parse(rendered: Rendered) -> list[tuple[str, dict[str, Any]]]:
-    lines = rendered.body.split(b"\n")
+    lines = bytes(rendered.body).split(b"\n")
     assert lines.pop() == b""
     assert len(lines) == 2 * rendered.documents
     actions = [orjson.loads(line) for line in lines[::2]]
@@ -95,6 +95,45 @@ def test_streams_mixed_in_a_block(source, json_block):
     data = b"".join(json_block([b"x\n"], s).data for s in ("stdout", "stderr", "stderr", "stdout"))
     block = Block(data, Encoding.JSON_FILE, Stream.MIXED, 1, 1, 4)
     assert [d["stream"] for _, d in render(block, source())] == ["stdout", "stderr", "stderr", "stdout"]
+
+
+def json_file_records(texts: list[bytes], times: list[bytes], stream: bytes = b"stdout") -> bytes:
+    return b"".join(
+        b'{"log":"%s","stream":"%s","time":"%s"}\n' % (codec.escape(text), stream, time)
+        for text, time in zip(texts, times, strict=True)
+    )
+
+
+@pytest.mark.parametrize("odd", [b"2026-11-20T19:43:32+01:00", b'2026-11-20T19:43:32Z","more":"x', b""])
+def test_times_of_every_length_in_one_block(source, odd):
+    """Docker leaves out the zeros at the end of a time; what it never writes goes through unharmed."""
+    fractions = [b"", *(b"." + b"123456789"[:digits] for digits in range(1, 10))]
+    times = [b"2026-11-20T19:43:32%bZ" % fraction for fraction in fractions] * 30
+    for written in (times, [*times, odd]):
+        texts = [b"line %d\n" % number for number in range(len(written))]
+        data = json_file_records(texts, written)
+        found = render(Block(data, Encoding.JSON_FILE, Stream.MIXED, 10**18, 10**18, len(written)), source())
+        assert [d["message"].encode() + b"\n" for _, d in found[: len(times)]] == texts[: len(times)]
+        assert [d["@timestamp"].encode() for _, d in found[: len(times)]] == times
+        assert [d["event"]["sequence"] for _, d in found] == list(range(1, len(written) + 1))
+
+
+@pytest.mark.parametrize("first", [0, 80, 996, 999_900, 999_999_999])
+def test_one_odd_record_among_many(source, json_block, first):
+    """The documents of a block are the same whether its records were rendered together or one by one."""
+    texts = [b'%d "\\" \xc3\xa9 <&>\n' % number for number in range(500)]
+    streams = ["stderr" if number % 7 == 3 else "stdout" for number in range(500)]
+    blocks = [
+        json_block([text], stream, b'"attrs":{"a":"b"},') for text, stream in zip(texts, streams, strict=True)
+    ]
+    whole = Block(b"".join(b.data for b in blocks), Encoding.JSON_FILE, Stream.MIXED, 1, 1, 500)
+    together = render(whole, source(), first=first)
+    single = [
+        each for number, block in enumerate(blocks) for each in render(block, source(), first=first + number)
+    ]
+    assert together == single
+    odd = Block(whole.data + json_block([b"piece"]).data, Encoding.JSON_FILE, Stream.MIXED, 1, 1, 501)
+    assert render(odd, source(), first=first)[:500] == single
 
 
 def test_attributes_become_labels(source, json_block):
@@ -206,8 +245,11 @@ texts = st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")) | st.sampled
 
 
 @settings(max_examples=300, deadline=None)
-@given(rows=st.lists(st.tuples(texts, st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=8))
-def test_any_text_arrives_as_it_was(source, json_block, rows):
+@given(
+    rows=st.lists(st.tuples(texts, st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=8),
+    repeat=st.sampled_from([1, 20]),
+)
+def test_any_text_arrives_as_it_was(source, json_block, rows, repeat):
     data = b"".join(
         json_block(
             [text + (b"\n" if whole else b"")],
@@ -216,6 +258,7 @@ def test_any_text_arrives_as_it_was(source, json_block, rows):
         ).data
         for text, whole, out, attrs in rows
     )
+    rows, data = rows * repeat, data * repeat
     block = Block(data, Encoding.JSON_FILE, Stream.MIXED, 1, 1, len(rows))
     found = [d for _, d in render(block, source())]
     assert [d["message"] for d in found] == [
