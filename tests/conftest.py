@@ -45,6 +45,7 @@ _load("collector/discovery/host_tree")
 _load("collector/inputs/stream_client")
 _load("conformance/journal_forms")
 _load("logdrivers/plugin/sink_receiver")
+_load("logdrivers/sinks/http_server")
 _load("runtime/api/engine_process")
 
 

@@ -23,3 +23,15 @@ def certificate() -> Iterator[Path]:
     )  # fmt: skip
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """The directory of a file system of 128 KiB."""
+    directory = Path(tempfile.mkdtemp(prefix="tf-full-", dir="/tmp"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tf-full", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+        directory.rmdir()

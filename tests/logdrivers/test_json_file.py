@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -203,17 +200,6 @@ def test_pieces_of_a_long_line_are_counted_with_their_newline(tmp_path: Path) ->
         journal.append(piece, Mark(9 * ordinal + last, 0))
     assert journal.written() == (2, 19)
     journal.close()
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="tf-full-", dir="/tmp"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tf-full", directory], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
-        directory.rmdir()
 
 
 def test_an_index_that_cannot_grow_does_not_fail_the_block(

@@ -4,9 +4,7 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -186,17 +184,6 @@ def test_frames_larger_than_a_read_come_whole(tmp_path: Path) -> None:
     journal.append(numbered(1, 1), Mark(2, 0))
     assert read_all(SegmentReader(tmp_path)) == ([numbered(0, 1), large, numbered(1, 1)], 0)
     journal.close()
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="tf-full-", dir="/tmp"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tf-full", directory], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
-        directory.rmdir()
 
 
 def test_a_full_disk_keeps_nothing_of_the_block(small_disk: Path) -> None:
