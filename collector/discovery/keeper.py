@@ -82,14 +82,14 @@ def parse_conmon(words: list[str]) -> Keeper | None:
     driver, colon, path = given.get("-l", given.get("--log-path", "")).partition(":")
     if not colon and driver.startswith("/"):  # older ones name a file alone
         driver, path = "k8s-file", driver
-    container_id = given.get("-c", given.get("--cid", ""))
+    container_id = _text(given.get("-c", given.get("--cid", "")))
     if not container_id:
         return None
     return Keeper(
         "conmon",
         container_id,
         given.get("-b", given.get("--bundle", "")),
-        name=given.get("-n", given.get("--name", "")),
+        name=_text(given.get("-n", given.get("--name", ""))),
         log_driver=driver,
         log_path=path,
         exit_directory=given.get("--exit-dir", ""),
@@ -101,7 +101,12 @@ def parse_shim(words: list[str], directory: str) -> Keeper | None:
     given = _options(words, ("-namespace", "-id"))
     if not given.get("-id"):
         return None
-    return Keeper("shim", given["-id"], directory, namespace=given.get("-namespace", ""))
+    return Keeper("shim", _text(given["-id"]), directory, namespace=_text(given.get("-namespace", "")))
+
+
+def _text(word: str) -> str:
+    """A word that is no path and goes where only Unicode goes; anybody may start a program with any words."""
+    return word.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _options(words: list[str], wanted: tuple[str, ...]) -> dict[str, str]:

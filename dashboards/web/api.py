@@ -22,7 +22,7 @@ from collector.discovery.registry import Containers
 from collector.hits import Hit, SearchError
 from collector.sampler import HOST, Sampler
 from collector.store import Store
-from dashboards.web.answers import json_answer, refusal
+from dashboards.web.answers import json_answer, json_bytes, refusal
 
 __all__ = ["Api"]
 
@@ -64,7 +64,7 @@ class Api:
         await response.prepare(request)
         try:
             while True:
-                await response.write(orjson.dumps(self._stats_now(request)) + b"\n")
+                await response.write(json_bytes(self._stats_now(request)) + b"\n")
                 await asyncio.sleep(1.0)
         except ConnectionResetError:
             return response
