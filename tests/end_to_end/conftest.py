@@ -113,6 +113,15 @@ class Running:
     def import_image(self, reference: str) -> None:
         self.docker("import", "-", reference, stdin=busybox_rootfs())
 
+    def agent_pid(self) -> int:
+        """The agent's process under ``up``; 0 while there is none."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for pid in map(int, children.split()):
+            if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
+                return pid
+        return 0
+
     def address(self, name: str) -> str:
         return str(json.loads((self.root / "run" / "agent.json").read_text())[name])
 
@@ -184,3 +193,35 @@ def shared_taffrail() -> Iterator[Running]:
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture
+def page_in_chromium(tmp_path: Path) -> Callable[[str], str]:
+    """A page by its URL as Chromium has it after some seconds of its own time."""
+
+    def dom(url: str) -> str:
+        switches = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-sync",
+        )
+        quiet = (
+            "--disable-background-networking",
+            "--disable-component-update",
+            f"--user-data-dir={tmp_path}/chromium",
+        )
+        words = (
+            "chromium",
+            *switches,
+            *quiet,
+            "--virtual-time-budget=8000",
+            "--timeout=60000",
+            "--dump-dom",
+            url,
+        )
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    return dom

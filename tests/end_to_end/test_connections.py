@@ -10,7 +10,6 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,17 +82,9 @@ def test_connections_are_named_through_address_translation_and_make_a_map(
         assert (found["host"]["bytes_sent"], found["host"]["bytes_received"]) == (1234, 1234)
         assert (found[direct]["bytes_sent"], found[direct]["connections"]) == (3, 1)
 
-        def agent() -> int:
-            children = Path(
-                f"/proc/{shared_taffrail.process.pid}/task/{shared_taffrail.process.pid}/children"
-            )
-            pids = map(int, children.read_text().split())
-            ours = (p for p in pids if Path(f"/proc/{p}/cmdline").read_text().endswith("\0agent\0"))
-            return next(ours, 0)
-
-        before = agent()
+        before = shared_taffrail.agent_pid()
         os.kill(before, signal.SIGTERM)
-        eventually(lambda: agent() not in (0, before), "another agent")
+        eventually(lambda: shared_taffrail.agent_pid() not in (0, before), "another agent")
 
         def past() -> str:
             words = ("history", direct, "--connections", "--since", "10m")

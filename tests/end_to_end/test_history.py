@@ -6,49 +6,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
-def agent_pid(taffrail: Any) -> int:
-    supervisor = Path(f"/proc/{taffrail.process.pid}/task/{taffrail.process.pid}/children")
-    for pid in map(int, supervisor.read_text().split()):
-        if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
-            return pid
-    return 0
-
-
-def dom(url: str, profile: Path) -> str:
-    """A page as Chromium has it after some seconds of its own time."""
-    switches = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ]
-    quiet = [
-        "--disable-background-networking",
-        "--disable-component-update",
-        f"--user-data-dir={profile}/chromium",
-    ]
-    words = [
-        "chromium",
-        *switches,
-        *quiet,
-        "--virtual-time-budget=8000",
-        "--timeout=60000",
-        "--dump-dom",
-        url,
-    ]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
-
-
 def test_a_removed_container_keeps_its_history(
-    taffrail: Any, image: str, eventually: Callable[..., None], tmp_path: Path
+    taffrail: Any, image: str, eventually: Callable[..., None], page_in_chromium: Callable[[str], str]
 ) -> None:
     taffrail.up()
     taffrail.import_image(image)
@@ -78,9 +41,9 @@ def test_a_removed_container_keeps_its_history(
 
     eventually(written, "steps on disk, and the container gone from what runs")
     eventually(lambda: not list_of_running(taffrail, identity), "the last step's end")
-    pid = agent_pid(taffrail)
+    pid = taffrail.agent_pid()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: agent_pid(taffrail) not in (0, pid), "another agent")
+    eventually(lambda: taffrail.agent_pid() not in (0, pid), "another agent")
     eventually(lambda: "burner" in taffrail.taffrail("history", check=False), "its answer")
     for key in ("burner", identity, identity[:12]):
         answer = asked(key, from_=-300)
@@ -91,7 +54,7 @@ def test_a_removed_container_keeps_its_history(
     assert re.search(r"^\d\d:\d\d:\d\d +2\d\.\d\d% ", table, re.MULTILINE), table
     assert re.search(r"^CPU +.*█.*average \d", table, re.MULTILINE)
     assert json.loads(taffrail.taffrail("history", "burner", "--json"))["name"] == "burner"
-    page = dom(f"http://{taffrail.address('http')}/?history={identity}&range=21600", tmp_path)
+    page = page_in_chromium(f"http://{taffrail.address('http')}/?history={identity}&range=21600")
     assert '<span id="history-of">burner</span>' in page
     assert "a point is 30 s" in page
     charts = re.findall(r"<figure>.*?</figure>", page)
@@ -100,7 +63,7 @@ def test_a_removed_container_keeps_its_history(
     assert re.search(r'<path d="M[\d.]+ [\d.]+', charts[0])
     busiest = page.partition('<table id="busiest">')[2].partition("</table>")[0]
     assert re.search(r">\d\.\d s<.*>\d\d\.\d %<.*sh -c while :; do :; done<", busiest), busiest
-    assert "<th>service</th>" in page.partition('<table id="map">')[2].partition("</table>")[0]
+    assert "<th>service</th>" in page.partition('<table id="map">')[2].partition("</table>")[0].lower()
 
 
 def list_of_running(taffrail: Any, identity: str) -> bool:

@@ -191,14 +191,6 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     )
 
 
-def agent_pid(taffrail: Any) -> int:
-    children = Path(f"/proc/{taffrail.process.pid}/task/{taffrail.process.pid}/children").read_text()
-    for pid in map(int, children.split()):
-        if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
-            return pid
-    return 0
-
-
 def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
     shared_taffrail: Any, terminal: Terminal, burner: str, start_top: Any, eventually: Any
 ) -> None:
@@ -219,9 +211,9 @@ def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
     eventually(recorded, "the thread that burns, on disk")
     shared_taffrail.docker("rm", "-f", burner)
     eventually(lambda: written_at(shared_taffrail) > moment // 10 * 10 + 11, "the ten seconds' end")
-    pid = agent_pid(shared_taffrail)
+    pid = shared_taffrail.agent_pid()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: agent_pid(shared_taffrail) not in (0, pid), "another agent")
+    eventually(lambda: shared_taffrail.agent_pid() not in (0, pid), "another agent")
     eventually(lambda: burner in shared_taffrail.taffrail("history", check=False), "its answer")
 
     start_top()

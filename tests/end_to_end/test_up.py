@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,33 +11,6 @@ import pytest
 
 def numbers(text: str) -> list[int]:
     return [int(n) for n in re.findall(r"tick (\d+)", text)]
-
-
-def dom(url: str, profile: Path) -> str:
-    """A page as Chromium has it after some seconds of its own time."""
-    switches = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    )
-    quiet = (
-        "--disable-background-networking",
-        "--disable-component-update",
-        f"--user-data-dir={profile}/chromium",
-    )
-    words = (
-        "chromium",
-        *switches,
-        *quiet,
-        "--virtual-time-budget=8000",
-        "--timeout=60000",
-        "--dump-dom",
-        url,
-    )
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @pytest.fixture
@@ -113,7 +85,7 @@ def test_stats_shows_names_first_with_docker_stats_columns(taffrail, eventually)
     assert taffrail.docker("stats", "--no-stream", "--format", "{{.Name}}").strip() == "clock"
 
 
-def test_the_demo_is_seen_through_every_driver(taffrail, eventually, tmp_path: Path) -> None:
+def test_the_demo_is_seen_through_every_driver(taffrail, eventually, page_in_chromium) -> None:
     printed = taffrail.up("--demo")
     assert f"http://{taffrail.address('http')}/metrics" in printed
     names = taffrail.docker("ps", "--format", "{{.Names}}").split()
@@ -126,7 +98,7 @@ def test_the_demo_is_seen_through_every_driver(taffrail, eventually, tmp_path: P
         assert taffrail.docker("logs", name)
     labels = 'container_label_com_docker_compose_project="demo"'
     assert len(taffrail.metrics().values("container_memory_usage_bytes", labels)) == 3
-    rows = dom(f"http://{taffrail.address('http')}/", tmp_path)
+    rows = page_in_chromium(f"http://{taffrail.address('http')}/")
     for name in ("demo-web", "demo-worker", "demo-queue"):
         assert re.search(rf'<td class="name">{name}</td><td>running</td>', rows), name
         assert re.search(rf"<b>{name}</b>", rows), f"no log line of {name} on the page"
