@@ -184,9 +184,10 @@ class StepLog:
         path = self._path(growing.sequence, "sealed")
         temporary = path.with_name(path.name + ".tmp")
         made = _Window(path, growing.sequence)
+        data = _whole(growing)  # a window that cannot be read now may be later
         try:
             with temporary.open("wb") as file:
-                for steps in _together(self._steps_of(growing)):
+                for steps in _together(self._steps_in(data, growing.path)):
                     frame = encode(steps, _SEALED_LEVEL)
                     file.write(frame)
                     made.bytes += len(frame)
@@ -198,11 +199,11 @@ class StepLog:
             temporary.unlink(missing_ok=True)
             raise
         self._close_growing()
-        growing.path.unlink()
         if made.steps:
             self._sealed.append(made)
         else:
             path.unlink()
+        growing.path.unlink(missing_ok=True)
 
     def _limit(self, now_ns: int) -> None:
         """Remove what is too old, then what is too much, the oldest first."""
@@ -215,7 +216,10 @@ class StepLog:
 
     def _remove(self, window: _Window, cause: str) -> None:
         self._sealed.remove(window)
-        window.path.unlink(missing_ok=True)
+        try:
+            window.path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("cannot remove a window of %s: %s", self._name, error)
         self.losses.removed_steps[cause] += window.steps
 
     # --- reading -------------------------------------------------------------------------------------
@@ -253,10 +257,15 @@ class StepLog:
     def _steps_of(self, window: _Window, since_us: int | None = None, until_us: int = 0) -> Iterator[Step]:
         """A window's steps, at least those in the range; what cannot be read is counted and passed over."""
         try:
-            data = window.path.read_bytes()[: window.bytes]
+            data = _whole(window)
         except OSError as error:
             self._damaged(window.path, error)
-            return
+        else:
+            yield from self._steps_in(data, window.path, since_us, until_us)
+
+    def _steps_in(
+        self, data: bytes, path: Path, since_us: int | None = None, until_us: int = 0
+    ) -> Iterator[Step]:
         at = 0
         while at < len(data):
             header = parse_header(data[at : at + HEADER_BYTES])
@@ -272,7 +281,7 @@ class StepLog:
                 yield from decode(data[at:end])
                 at = end
             except BadFrame as error:
-                self._damaged(window.path, error)
+                self._damaged(path, error)
                 at = find_frame(data, at + 1)
                 if at < 0:
                     return
@@ -344,6 +353,11 @@ class StepLog:
         """Give the descriptor back; the growing window goes on growing when it is opened again."""
         with self._lock, contextlib.suppress(OSError):
             self._close_growing()
+
+
+def _whole(window: _Window) -> bytes:
+    """A window's file as far as its writes came to an end. Raises OSError."""
+    return window.path.read_bytes()[: window.bytes]
 
 
 def _together(steps: Iterator[Step]) -> Iterator[list[Step]]:

@@ -172,3 +172,42 @@ def test_a_clock_that_leaps_ahead_removes_nothing(tmp_path: Path) -> None:
     log.append(BASE + week * SECOND, b"0", (BASE + week * SECOND) * 1000)
     assert log.steps == 151
     assert not log.losses.removed_steps
+
+
+def test_a_window_that_cannot_be_read_when_it_is_to_be_sealed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of descriptors, say."""
+    log = opened(tmp_path)
+    write(log, 0, 600)
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    write(log, 600, 610)
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert seconds(log) == list(range(0, 610, 10))
+    write(log, 610, 630)
+    assert seconds(log) == list(range(0, 630, 10))
+    assert log.losses.damaged == 0
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".sealed", ".steps"]
+
+
+def test_a_window_that_cannot_be_removed_costs_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path, max_bytes=1)
+    write(log, 0, 10)
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".sealed":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    write(log, 10, 40)
+    assert log.steps_written == 4
+    assert log.losses.removed_steps["size"] == 3
