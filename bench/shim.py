@@ -1,4 +1,4 @@
-"""What a shim costs: CPU per line a container writes through json-file, and memory while it is idle.
+"""What a shim costs: CPU per line written through json-file, and memory while it is idle, then parked.
 
 The container prints a file of 100-byte lines (``cat``) and then sleeps. Counted is every thread of the shim,
 by the scheduler's own nanoseconds, between the start of the container and the last line in the journal.
@@ -132,15 +132,20 @@ async def lines(made: Bench, kind: str, count: int) -> float:
     return spent / count / 1000
 
 
-async def idle(made: Bench, count: int) -> float:
-    """Mebibytes per idle shim."""
+async def idle(made: Bench, count: int) -> tuple[float, float]:
+    """Mebibytes per idle shim: two seconds after a line, and once it is parked."""
     handles = [await made.shims.run(made.spec("echo up; sleep 1000")) for _ in range(count)]
     await asyncio.sleep(2)
-    total = sum(pss_bytes(handle.shim_pid) for handle in handles)
+    awake = sum(pss_bytes(handle.shim_pid) for handle in handles)
+    shims = [handle.shim_pid for handle in handles]
+    while any(handle.shim_pid in shims for handle in handles):
+        await asyncio.sleep(0.25)
+    await asyncio.sleep(2)
+    parked = sum(pss_bytes(handle.shim_pid) for handle in handles)
     for handle in handles:
         await handle.signal(9)
         await handle.wait()
-    return total / count / 2**20
+    return awake / count / 2**20, parked / count / 2**20
 
 
 async def run(count: int, rounds: int) -> list[Row]:
@@ -154,7 +159,9 @@ async def run(count: int, rounds: int) -> list[Row]:
                 rows.append(
                     Row(f"shim, json-file, {kind}", "us CPU per line", best, budget=BUDGETS.get(kind))
                 )
-            rows.append(Row("idle shim, 20 running", "MiB PSS", await idle(made, 20), budget=2.0))
+            awake, parked = await idle(made, 20)
+            rows.append(Row("shim after a line, 20 running", "MiB PSS", awake))
+            rows.append(Row("idle shim, parked after 10 s, 20 running", "MiB PSS", parked, budget=2.0))
         finally:
             await made.shims.shutdown()
     return rows

@@ -84,6 +84,11 @@ class Copier:
         self.spools: Mapping[Stream, Spool] = {s: open_spool(s, mark) for s, mark in self._mark.items()}
         self._resume(resume)
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a rate limit, of which memory holds more than the disk."""
+        return self._bucket is not None
+
     def copied(self, stream: Stream) -> int:
         """How many bytes of the stream are in the journal, or counted as dropped."""
         return self._mark[stream]

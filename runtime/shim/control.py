@@ -53,6 +53,15 @@ class Connection:
         self.on_drained: Callable[[], None] | None = None  #: everything queued is out
         reactor.watch(sock.fileno(), READ, self._ready)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way, so that another process may go on with it."""
+        return self.open and not (self._leaving or self._input or self._output or self.on_data)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._sock.fileno()
+
     def send(self, data: bytes) -> None:
         """Send without waiting; what does not go out is queued."""
         if not self.open:
@@ -173,19 +182,21 @@ class ControlServer:
     """
 
     def __init__(
-        self, reactor: Reactor, handle: Callable[[Connection, dict[str, Any]], dict[str, Any] | None]
+        self,
+        reactor: Reactor,
+        handle: Callable[[Connection, dict[str, Any]], dict[str, Any] | None],
+        listener: socket.socket | None = None,
     ) -> None:
         self._reactor = reactor
         self._handle = handle
         self.connections: set[Connection] = set()
-        # One that is there was left by a predecessor: the lock is ours.
-        Path(SHIM_SOCKET).unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(SHIM_SOCKET)
-        Path(SHIM_SOCKET).chmod(0o600)
-        self._listener.listen(16)
+        self._listener = _listen() if listener is None else listener
         self._listener.setblocking(False)
         reactor.watch(self._listener.fileno(), READ, self._accept)
+
+    def fileno(self) -> int:
+        """The descriptor that is listened on."""
+        return self._listener.fileno()
 
     def add(self, sock: socket.socket) -> Connection:
         """Serve a connected socket."""
@@ -229,6 +240,16 @@ class ControlServer:
         except BlockingIOError:
             return
         self.add(sock)
+
+
+def _listen() -> socket.socket:
+    # One that is there was left by a predecessor: the lock is ours.
+    Path(SHIM_SOCKET).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(SHIM_SOCKET)
+    Path(SHIM_SOCKET).chmod(0o600)
+    listener.listen(16)
+    return listener
 
 
 class Attached:

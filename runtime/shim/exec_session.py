@@ -99,6 +99,9 @@ class ExecSessions:
         self._sessions[name] = session
         self._connect(session)
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def resize(self, name: str, height: int, width: int) -> None:
         """Set the size of a session's terminal. Raises ValueError if it has none."""
         session = self._sessions.get(name)

@@ -41,7 +41,7 @@ CONTROL_FRAME = 3
 
 _LENGTH = struct.Struct(">I")
 _MAX_MESSAGE = 16 << 20
-_MAX_FDS = 4
+_MAX_FDS = 8
 
 
 def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:

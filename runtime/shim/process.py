@@ -35,6 +35,7 @@ from runtime.shim.gap import mark_gap
 from runtime.shim.heap import HeapTrim
 from runtime.shim.linux import set_child_subreaper, set_process_name
 from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, encode_line, send
+from runtime.shim.parking import MOST_CONNECTIONS, Parked, leave
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
@@ -54,6 +55,8 @@ _AWAIT_ATTACH_SECONDS = 5.0
 #: After a delivery could not be started (disk full): it is tried again with a line that comes so much later.
 _DELIVERY_SECONDS = 2.0
 _LOCK_SECONDS = 20.0
+#: Whose journals count their lines on disk, and send nothing anywhere.
+_PARKED_DRIVERS = ("", "json-file", "local")
 _FLUSH_SECONDS = 2.0
 
 
@@ -68,7 +71,7 @@ def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None,
     os.chdir(spec.run_dir)
     set_process_name(f"shim:{spec.container_id[:10]}")
     set_child_subreaper()
-    _lock()
+    lock = _lock()
     try:
         shim = Shim(spec, control, tty, template_dir)
     except (OptionError, OSError, ValueError) as error:
@@ -77,7 +80,16 @@ def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None,
             what = LOG_DRIVER_FAILED if isinstance(error, OptionError) else ""
             control.sendall(encode_line({"event": "failed", "message": what + str(error)}))
         return
+    shim.lock = lock
     shim.live(mode)
+
+
+def resume_shim(spec: ShimSpec, parked: Parked, template_dir: Path) -> None:
+    """Be the shim from now on, in a process that was parked as one. Its lock is held, its sockets are open."""
+    _log_to(spec.run_dir)
+    os.chdir(spec.run_dir)
+    set_child_subreaper()
+    Shim(spec, None, None, template_dir, parked).live("adopt")
 
 
 def _log_to(run_dir: Path) -> None:
@@ -90,14 +102,14 @@ def _log_to(run_dir: Path) -> None:
     os.close(null)
 
 
-def _lock() -> None:
+def _lock() -> int:
     """Be the only shim of the container; a predecessor that is being killed gets time to go."""
     fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return fd
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise
@@ -107,13 +119,28 @@ def _lock() -> None:
 class Shim:
     """One container's life."""
 
-    def __init__(self, spec: ShimSpec, control: socket.socket, tty: int | None, template_dir: Path) -> None:
+    def __init__(
+        self,
+        spec: ShimSpec,
+        control: socket.socket | None,
+        tty: int | None,
+        template_dir: Path,
+        parked: Parked | None = None,
+    ) -> None:
         self._spec = spec
         self._template_dir = template_dir
         self._reactor = Reactor()
-        self._server = ControlServer(self._reactor, self._handle)
-        self._engine = self._server.add(control)
-        self._engine.watching = True
+        self._park_seconds = spec.park_seconds
+        self.lock = -1
+        if parked is None:
+            self._server = ControlServer(self._reactor, self._handle)
+        else:
+            self.lock, self._park_seconds = parked.lock, parked.wake()
+            self._server = ControlServer(self._reactor, self._handle, socket.socket(fileno=parked.listener))
+            for fd, watching in zip(parked.connections, parked.watching, strict=True):
+                self._server.add(socket.socket(fileno=fd)).watching = watching
+        if control is not None:
+            self._server.add(control).watching = True
         self._attached = Attached()
         self._process = ContainerProcess(spec, tty)
         self._sessions = ExecSessions(spec, self._process.runc, self._reactor)
@@ -150,7 +177,7 @@ class Shim:
         except StartFailed as error:
             log.error("container %s: %s", self._spec.container_id[:12], error)
             interrupted = isinstance(error, StartInterrupted)
-            self._engine.answer({"event": "failed", "message": str(error), "interrupted": interrupted})
+            self._server.tell({"event": "failed", "message": str(error), "interrupted": interrupted})
             self._tell_template({"op": "release", "container_id": self._spec.container_id})
             self._leave()
             return
@@ -239,7 +266,45 @@ class Shim:
         while self._process.waited is None:
             moved = pump.round()
             self._delivery.push()
-            self._reactor.poll(heap.seconds(moved, pump.wait_seconds(moved)))
+            seconds = heap.seconds(moved, pump.wait_seconds(moved))
+            if seconds is None and self._may_park():
+                if not self._reactor.poll(self._park_seconds) and self._process.waited is None:
+                    self._park()
+            else:
+                self._reactor.poll(seconds)
+
+    def _may_park(self) -> bool:
+        """Whether the run directory and the journal know all that we know."""
+        connections = self._server.connections
+        return (
+            self._park_seconds > 0
+            and self._spec.driver in _PARKED_DRIVERS
+            and not (self._spec.tty or self._spec.open_stdin or self._attach_deadline)
+            and self._copier.on_append is None
+            and not self._copier.limited
+            and self._process.pidfd >= 0
+            and self._pump is not None
+            and not (self._pump.failures or self._pump.behind)
+            and not (self._sessions or self._attached or self._attached.cut_off)
+            and len(connections) <= MOST_CONNECTIONS
+            and all(connection.at_rest for connection in connections)
+        )
+
+    def _park(self) -> None:
+        """Leave our place to a process that waits in it; nothing happens to us if that fails."""
+        assert self._pump is not None
+        connections = list(self._server.connections)
+        parked = Parked(
+            -1,
+            self.lock,
+            self._server.fileno(),
+            self._process.pidfd,
+            self._pump.descriptors,
+            tuple(connection.fileno() for connection in connections),
+            tuple(connection.watching for connection in connections),
+            self._park_seconds,
+        )
+        leave(self._spec, self._template_dir, self._server, parked, self._started_event())
 
     def _finish(self) -> None:
         """Drain both streams to their end, then write the record of the end."""

@@ -121,6 +121,11 @@ class Pump:
         return sum(s.end - self._copier.copied(stream) for stream, s in self._copier.spools.items())
 
     @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Our ends of the pipes."""
+        return tuple(self._fds.values())
+
+    @property
     def refused(self) -> bool:
         """Whether journal or spool took nothing at the last try."""
         return bool(self._retry_at)

@@ -42,9 +42,11 @@ class Reactor:
         self._callbacks.clear()
         self._epoll.close()
 
-    def poll(self, seconds: float | None) -> None:
-        """Wait at most so long (None: for ever) and call what is ready."""
-        for fd, events in self._epoll.poll(seconds):
+    def poll(self, seconds: float | None) -> bool:
+        """Wait at most so long (None: for ever) and call what is ready; whether anything was."""
+        ready = self._epoll.poll(seconds)
+        for fd, events in ready:
             callback = self._callbacks.get(fd)
             if callback is not None:
                 callback(events)
+        return bool(ready)

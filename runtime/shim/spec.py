@@ -33,6 +33,7 @@ class ShimSpec:
     gid: int = 0
     pipe_bytes: int = 1 << 20
     await_attach: bool = False  #: read no output before a client is attached (5 s at most)
+    park_seconds: float = 10.0  #: so long without anything to do, and the shim is parked; 0 for never
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -22,13 +22,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime.shim import preload, streams
+from runtime.shim import parking, preload, streams
 from runtime.shim.ends import Ends
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
 from runtime.shim.gap import forget_gap, note_gap
 from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
-from runtime.shim.process import run_shim
+from runtime.shim.parking import Parked
+from runtime.shim.process import resume_shim, run_shim
 from runtime.shim.rehearsal import rehearse
 from runtime.shim.spec import ShimSpec
 
@@ -43,11 +44,12 @@ _REHEARSE_MILLISECONDS = 500
 
 
 class Template:
-    """Serves requests one at a time: ``hello``, ``fork``, ``hold``, ``release``, ``shutdown``."""
+    """Serves requests one at a time: ``hello``, ``fork``, ``park``, ``hold``, ``release``, ``shutdown``."""
 
     def __init__(self, run_dir: Path, limits: tuple[int, int]) -> None:
         self._run_dir = run_dir
         self._limits = limits  # of open files, for what is forked
+        self._most_fds = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._holds: dict[str, dict[str, int]] = {}
         self._run_dirs: dict[str, Path] = {}
         self._shims: dict[int, str] = {}
@@ -122,6 +124,8 @@ class Template:
                 return {"pid": os.getpid(), "containers": sorted(self._holds)}
             case "fork":
                 return {"pid": self._fork(ShimSpec.from_json(request["spec"]), request["mode"], fds)}
+            case "park":
+                return {"pid": self._park(request, fds)}
             case "hold":
                 self._hold(ShimSpec.from_json(request["spec"]), fds)
                 return {}
@@ -131,7 +135,9 @@ class Template:
             case "shutdown":
                 self._stopping = True
                 return {}
-        raise ValueError(f"unknown op {request.get('op')!r}: expected hello, fork, hold, release or shutdown")
+        raise ValueError(
+            f"unknown op {request.get('op')!r}: expected hello, fork, park, hold, release or shutdown"
+        )
 
     def _fork(self, spec: ShimSpec, mode: str, fds: list[int]) -> int:
         if mode == "run":
@@ -164,6 +170,36 @@ class Template:
             code = 0
         except BaseException:
             log.exception("container %s: shim %d failed", spec.container_id[:12], os.getpid())
+        finally:
+            os._exit(code)
+
+    def _park(self, request: dict[str, Any], fds: list[int]) -> int:
+        """Fork the process that waits in the place of a shim that has nothing to do."""
+        container_id = str(request["spec"]["container_id"])
+        if container_id not in self._holds:
+            raise ValueError(f"the streams of container {container_id} are not kept here")
+        parked = Parked.of(fds, int(request["outputs"]), request["watching"], float(request["seconds"]))
+        pid = parking.fork()
+        if pid == 0:
+            self._become_parked(container_id, request["spec"], parked)
+        self._shims[pid] = container_id
+        return pid
+
+    def _become_parked(self, container_id: str, spec: dict[str, Any], parked: Parked) -> None:
+        """Be parked, then be the shim. What comes before the wait is little: it is what a parked shim costs."""
+        code = 1
+        try:
+            parking.default_signals()
+            os.setsid()
+            parking.close_all_but(parked.fds, self._most_fds)
+            set_process_name(f"shim:{container_id[:10]}")
+            if parked.wait():
+                parking.after_fork()
+                resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+                resume_shim(ShimSpec.from_json(spec), parked, self._run_dir)
+            code = 0
+        except BaseException:
+            log.exception("container %s: parked shim %d failed", container_id[:12], os.getpid())
         finally:
             os._exit(code)
 
