@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from collector.classes import class_run, line_indexes, literal_run, places_of, scan_classes
+from collector.classes import class_run, line_indexes, literal_places, literal_run, places_of, scan_classes
 from collector.hits import TIME_LIMIT_SECONDS, Hit, SearchError
 from collector.matching import for_source, select
 from collector.needs import Clause, fold, needs
@@ -290,7 +290,7 @@ def scan(text: bytes, clauses: Sequence[Clause]) -> list[int]:
     folded = fold(text)
     found: list[int] | None = None
     for clause in clauses:
-        lines = line_indexes(text, _places(text, folded, clause.literals))
+        lines = line_indexes(text, _places(folded, clause.literals))
         if found is None:
             found = lines
         else:
@@ -301,7 +301,7 @@ def scan(text: bytes, clauses: Sequence[Clause]) -> list[int]:
     return found or []
 
 
-def _places(text: bytes, folded: bytes, literals: frozenset[bytes]) -> npt.NDArray[np.int64]:
+def _places(folded: bytes, literals: frozenset[bytes]) -> npt.NDArray[np.int64]:
     """Where one of the literals is: every line that holds one has a place."""
     by_length: dict[int, list[bytes]] = {}
     for literal in literals:
@@ -311,11 +311,5 @@ def _places(text: bytes, folded: bytes, literals: frozenset[bytes]) -> npt.NDArr
         if len(same) >= _MANY and 1 < length <= _RUN_LENGTH:
             parts.append(places_of(folded, literal_run(frozenset(same))))
             continue
-        for literal in same:
-            places, at = [], folded.find(literal)
-            while at >= 0:
-                places.append(at)
-                at = text.find(b"\n", at)
-                at = folded.find(literal, at + 1) if at >= 0 else at
-            parts.append(np.array(places, np.int64))
+        parts += [literal_places(folded, literal) for literal in same]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
