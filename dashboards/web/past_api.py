@@ -59,7 +59,10 @@ class PastApi:
             if container_id == HOST_NODE
             else [group for key, group in moment.groups.items() if key == container_id]
         )
-        rows = [self._row(process, group, moment) for group in groups for process in group.processes]
+        # In a thread as well: users' names may come over the network.
+        rows = await asyncio.to_thread(
+            lambda: [self._row(process, group, moment) for group in groups for process in group.processes]
+        )
         left_us = sum(group.others_cpu_us for group in groups)
         return json_answer(
             {
@@ -105,7 +108,8 @@ class PastApi:
         found, left_out = await _answered(lambda: past.busiest(since_us, until_us, container_id))
         held = await asyncio.to_thread(self._reader.held, since_us, until_us)
         names = {one.id: one.name for one in held} | {HOST_NODE: self._host}
-        rows = [_used_row(used, names) for used in found[: min(limit, _MOST_ROWS)]]
+        shown = found[: min(limit, _MOST_ROWS)]
+        rows = await asyncio.to_thread(lambda: [_used_row(used, names) for used in shown])
         return json_answer(
             {
                 "host": self._host,

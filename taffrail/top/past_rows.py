@@ -39,8 +39,8 @@ def past_note(subject: Subject, answer: Mapping[str, object]) -> str:
 
 def _list(answer: Mapping[str, object], key: str) -> list[Row]:
     rows = answer[key]
-    if not isinstance(rows, list):
-        raise TypeError(f"{key}: expected a list")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TypeError(f"{key}: expected a list of objects")
     return rows
 
 

@@ -194,8 +194,8 @@ class Source:
 def _frame(answer: dict[str, object], subject: Subject) -> Frame:
     rows = answer[subject.kind]
     moment = answer.get("time_ns")
-    if not isinstance(rows, list):
-        raise TypeError(f"{subject.kind}: expected a list")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TypeError(f"{subject.kind}: expected a list of objects")
     return Frame(
         moment if isinstance(moment, int) else time.time_ns(),
         rows,

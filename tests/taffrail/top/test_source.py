@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -146,3 +147,15 @@ def test_what_is_wanted_now_is_what_comes() -> None:
     made._thread.join(30)
     assert not made._thread.is_alive()
     assert came[-1][0] == Subject("processes", "/")
+
+
+@pytest.mark.parametrize("rows", [["x"], [None], {"id": "/"}, "rows"])
+def test_a_host_whose_rows_are_none_is_down_and_the_others_are_shown(rows: object) -> None:
+    good = Client(
+        lambda _path, _query: {"containers": [{"id": "a", "name": "web"}], "time_ns": time.time_ns()}
+    )
+    bad = Client(lambda _path, _query: {"containers": rows, "time_ns": time.time_ns()})
+    several = Source({"one": good, "two": bad}, lambda subject, frame: None)
+    frame = several.fetch(Subject("containers"), None)
+    assert [(row["host"], row.get("state")) for row in frame.rows] == [("one", None), ("two", "down")]
+    assert "two: the agent's answer is not what was expected" in frame.problem
