@@ -162,7 +162,7 @@ async function search() {
     for (const hit of found) {
       const item = element("li", undefined, hit.stream);
       const moment = new Date(hit.time_ns / 1e6);
-      const time = element("time", moment.toISOString().slice(11, 23));
+      const time = element("time", `${moment.toTimeString().slice(0, 8)}.${String(moment.getMilliseconds()).padStart(3, "0")}`); // as the charts: local
       time.dateTime = moment.toISOString();
       time.title = moment.toISOString();
       item.append(time, element("b", visible(hit.container || "–")), visible(hit.line.replace(/\n$/, "")));

@@ -51,9 +51,12 @@ function chart(kind, answer, range) {
     const value = columns[index][at];
     return `${name} ${value === null || value === undefined ? "–" : kind.form(value)}`;
   }).join(", ");
-  let newest = answer.times.length - 1;
-  while (newest > 0 && columns[0][newest] === null) newest -= 1;
-  const quiet = known.length ? said(newest) : "nothing is known of this time";
+  // Without a pointer the numbers are of the whole range: averages, or the highest of what is a highest.
+  const whole = kind.series.map(([name, column], index) => {
+    const value = answer.averages[column] ?? Math.max(...columns[index].filter((one) => one !== null));
+    return `${name} ${Number.isFinite(value) ? kind.form(value) : "–"}`;
+  }).join(", ");
+  const quiet = known.length ? whole : "nothing is known of this time";
   const numbers = element("span", quiet);
   caption.append(element("b", kind.title), numbers);
   picture.setAttribute("aria-label", `${kind.title}: ${quiet}, highest ${known.length ? kind.form(Math.max(...known)) : "–"}`);
@@ -73,7 +76,7 @@ function chart(kind, answer, range) {
     numbers.textContent = quiet;
   });
   const axis = element("div", undefined, "axis");
-  axis.append(element("span", moment(answer.times[0], range)), element("span", `up to ${kind.form(top)}`), element("span", moment(answer.times[newest], range)));
+  axis.append(element("span", moment(answer.times[0], range)), element("span", `up to ${kind.form(top)}`), element("span", moment(answer.times[answer.times.length - 1], range)));
   figure.append(caption, picture, axis);
   return figure;
 }
@@ -92,11 +95,12 @@ async function showHistory() {
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.message);
     $("history-of").textContent = shownId === HOST_ID ? `${visible(body.name)} (host)` : visible(body.name);
-    $("history-state").textContent = `a point is ${body.step} s`;
+    $("history-state").textContent = `averages of the range; a point is ${body.step} s`;
     $("history-state").className = "";
     if (!$("charts").matches(":hover")) $("charts").replaceChildren(...CHARTS.map((kind) => chart(kind, body, range)));
   } catch (error) {
     if (mine.signal.aborted) return;
+    if (shownId !== HOST_ID) $("history-of").textContent = visible(shownId.slice(0, 12));
     $("history-state").textContent = String(error.message || error);
     $("history-state").className = "bad";
   }
@@ -118,6 +122,12 @@ async function listHistory() {
     option.value = one.id;
     option.selected = one.id === shownId;
     names.append(option);
+  }
+  if (![...names.children].some((option) => option.selected)) {
+    const unknown = element("option", visible(shownId));
+    unknown.value = shownId;
+    unknown.selected = true;
+    names.prepend(unknown);
   }
   $("history-choice").replaceChildren(names);
 }

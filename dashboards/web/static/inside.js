@@ -11,6 +11,7 @@ const clockText = (seconds) => {
   const clock = when.toTimeString().slice(0, 8);
   return Date.now() - when > 86400000 ? `${when.toLocaleDateString()} ${clock}` : clock;
 };
+const commandCell = (text) => text.replace(/\s+/g, " "); // scripts have line ends
 const percentCell = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(1)} %`);
 const secondsCell = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(1)} s`);
 
@@ -20,8 +21,15 @@ function fillTable(id, headings, lines) {
   const body = lines.map((cells) => {
     const line = element("tr");
     cells.forEach((text, index) => line.append(element("td", visible(String(text)), headings[index][1])));
+    line.lastChild.title = line.lastChild.textContent; // a command line may be cut
     return line;
   });
+  if (!body.length) {
+    const none = element("td", "none in this time", "none");
+    none.colSpan = headings.length;
+    body.push(element("tr"));
+    body[0].append(none);
+  }
   document.querySelector(`#${id} thead`).replaceChildren(head);
   document.querySelector(`#${id} tbody`).replaceChildren(...body);
 }
@@ -30,25 +38,31 @@ function showProcesses(answer, range) {
   const rows = answer.processes.slice(0, MOST_ROWS);
   const thread = (row) => (row.threads.length ? `${row.threads[0].name} (${row.threads[0].cpu_seconds.toFixed(1)} s)` : "–");
   if (range) {
-    fillTable("busiest", [["PID", "n"], ["CPU time", "n"], ["highest", "n"], ["at", "n"], ["most memory", "n"],
-      ["read", "n"], ["written", "n"], ["busiest thread"], ["container"], ["command"]],
+    fillTable("busiest", [["PID", "n"], ["CPU time", "n"], ["Highest", "n"], ["At", "n"], ["Most memory", "n"],
+      ["Read", "n"], ["Written", "n"], ["Busiest thread"], ["Container"], ["Command"]],
     rows.map((row) => [row.pid, secondsCell(row.cpu_seconds), percentCell(row.cpu_percent_max), clockText(row.cpu_max_at),
-      bytes(row.resident_bytes_max), bytes(row.read_bytes), bytes(row.write_bytes), thread(row), row.container, row.command]));
+      bytes(row.resident_bytes_max), bytes(row.read_bytes), bytes(row.write_bytes), thread(row), row.container, commandCell(row.command)]));
   } else {
     rows.sort((a, b) => (b.cpu_percent || 0) - (a.cpu_percent || 0));
-    fillTable("busiest", [["PID", "n"], ["CPU", "n"], ["memory", "n"], ["read/s", "n"], ["written/s", "n"],
-      ["threads", "n"], ["user"], ["container"], ["command"]],
+    fillTable("busiest", [["PID", "n"], ["CPU", "n"], ["Memory", "n"], ["Read/s", "n"], ["Written/s", "n"],
+      ["Threads", "n"], ["User"], ["Container"], ["Command"]],
     rows.map((row) => [row.pid, percentCell(row.cpu_percent), bytes(row.resident_bytes), bytes(row.read_bytes_per_second),
-      bytes(row.write_bytes_per_second), row.threads, row.user, row.container, row.command]));
+      bytes(row.write_bytes_per_second), row.threads, row.user, row.container || answer.host, commandCell(row.command)]));
   }
 }
 
 function showMap(answer) {
   const names = new Map(answer.nodes.map((node) => [node.id, node.name]));
-  const edges = answer.edges.sort((a, b) => b.bytes_sent + b.bytes_received - a.bytes_sent - a.bytes_received);
-  fillTable("map", [["client"], ["server"], ["service"], ["connections", "n"], ["sent", "n"], ["received", "n"], ["first seen", "n"], ["last seen", "n"]],
+  const edges = answer.edges.sort((a, b) => b.bytes_sent + b.bytes_received - a.bytes_sent - a.bytes_received || b.total - a.total);
+  fillTable("map", [["Client"], ["Server"], ["Service"], ["Connections", "n"], ["Sent", "n"], ["Received", "n"], ["First seen", "n"], ["Last seen", "n"]],
     edges.slice(0, MOST_ROWS).map((edge) => [names.get(edge.client), names.get(edge.server), `${edge.port}/${edge.protocol}`, edge.total,
       bytes(edge.bytes_sent), bytes(edge.bytes_received), clockText(edge.first_seen_ns / 1e9), clockText(edge.last_seen_ns / 1e9)]));
+}
+
+// How many more there are: those the agent left out and those this page has no room for.
+function others(body) {
+  const more = (body.left_out || 0) + Math.max(0, (body.processes || body.edges).length - MOST_ROWS);
+  return more ? `and ${more} others` : "";
 }
 
 async function askInside(path, query, table, show) {
@@ -59,10 +73,11 @@ async function askInside(path, query, table, show) {
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.message);
     show(body);
-    said.textContent = body.left_out ? `and ${body.left_out} others` : "";
+    said.textContent = others(body);
     said.className = "";
   } catch (error) {
     if (signal.aborted) return;
+    document.querySelector(`#${table} thead`).replaceChildren();
     document.querySelector(`#${table} tbody`).replaceChildren();
     said.textContent = String(error.message || error);
     said.className = "bad";
