@@ -203,10 +203,10 @@ class Exposition:
             self._changed[key] = None
 
     def _without_container(self, now_ns: int, error: bool) -> tuple[list[Row], list[Number]]:
-        if now_ns - self._filesystems_ns > _FILESYSTEMS_NS:
+        if abs(now_ns - self._filesystems_ns) > _FILESYSTEMS_NS:  # from the future: the clock was set back
             self._filesystems_ns = now_ns
             self._read_filesystems()
-        if now_ns - self._hardware_ns > _HARDWARE_NS:
+        if abs(now_ns - self._hardware_ns) > _HARDWARE_NS:
             self._hardware_ns = now_ns
             self._read_hardware()
         machine = self._sampler.machine

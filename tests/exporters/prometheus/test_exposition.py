@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
+from collector.host.hardware import Hardware
 from collector.roots import Roots
 from collector.sample import Cpu, Interface, Memory, Sample
 from collector.sampler import Sampler
@@ -392,3 +393,26 @@ def test_the_topology_is_told_as_cadvisor_does(host: Callable[..., Recorded], tm
     assert found["machine_dimm_capacity_bytes", "type=Unbuffered-DDR4"] == 16 << 20
     assert {name for name, *_ in found} == {family.name for family in FAMILIES if family.group == "hardware"}
     assert found["machine_node_distance", "node_id=0", "target_node_id=0"] == 10
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_host_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start with a clock of years ahead, say."""
+    read: list[str] = []
+
+    def filesystems(_roots: Roots) -> tuple[()]:
+        read.append("file systems")
+        return ()
+
+    def hardware(_roots: Roots, *, topology: bool) -> Hardware:
+        read.append("hardware")
+        return Hardware()
+
+    monkeypatch.setattr("exporters.prometheus.exposition.read_filesystems", filesystems)
+    monkeypatch.setattr("exporters.prometheus.exposition.read_hardware", hardware)
+    containers = Containers()
+    sampler = Sampler(containers)
+    page = Exposition(containers, sampler)
+    for now_ns in (NOW, NOW + 10**9, NOW - 10**18, NOW - 10**18 + 10**9):
+        page.render(now_ns)
+    sampler.close()
+    assert read == ["file systems", "hardware"] * 2
