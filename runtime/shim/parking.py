@@ -22,7 +22,7 @@ from runtime.shim.control import ControlServer
 from runtime.shim.messages import TEMPLATE_SOCKET, connect, receive, send
 from runtime.shim.spec import ShimSpec
 
-__all__ = ["MOST_CONNECTIONS", "Parked", "after_fork", "close_all_but", "default_signals", "fork", "leave"]
+__all__ = ["MOST_CONNECTIONS", "Parked", "after_fork", "close_all_but", "fork", "leave", "look_like_a_shim"]
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ def fork() -> int:
 
 
 def after_fork() -> None:
-    """What Python does in a forked child: locks, random numbers, hooks."""
+    """What Python does in a forked child: locks, random numbers, hooks. Signals wake up nobody any more."""
+    signal.set_wakeup_fd(-1)
     _python.PyOS_AfterFork_Child()
 
 
@@ -160,7 +161,9 @@ def close_all_but(keep: Sequence[int], limit: int) -> None:
     os.closerange(first, limit)
 
 
-def default_signals() -> None:
-    """A parked shim dies of SIGTERM as a shim does. Python is not told: to tell it costs a dozen pages."""
-    signal.set_wakeup_fd(-1)
+def look_like_a_shim(name: str) -> None:
+    """Have this name for ``ps``, and die of SIGTERM. Python is not told of the latter, which costs a dozen pages."""
+    fd = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(fd, name.encode())
+    os.close(fd)
     _python.signal(_SIGTERM, None)

@@ -189,10 +189,9 @@ class Template:
         """Be parked, then be the shim. What comes before the wait is little: it is what a parked shim costs."""
         code = 1
         try:
-            parking.default_signals()
             os.setsid()
             parking.close_all_but(parked.fds, self._most_fds)
-            set_process_name(f"shim:{container_id[:10]}")
+            parking.look_like_a_shim(f"shim:{container_id[:10]}")
             if parked.wait():
                 parking.after_fork()
                 resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
