@@ -63,15 +63,16 @@ def test_every_line_is_once_everywhere(taffrail, eventually, elasticsearch, inde
         assert taffrail.docker("wait", f"w-{driver}").strip() == "0"
         assert numbers(taffrail.docker("logs", f"w-{driver}")) == wanted, f"{driver}: the journal"
 
-    def stored(driver: str) -> Counter[int]:
+    stored: dict[str, Counter[int]] = {}
+
+    def all_stored(driver: str) -> bool:
         words = ("search", f"container:w-{driver}", "-n", str(LINES + 10), "--format", "json")
-        return numbers(taffrail.taffrail(*words, check=False))
+        stored[driver] = numbers(taffrail.taffrail(*words, check=False))
+        return sum(stored[driver].values()) >= LINES
 
     for driver in drivers:
-        eventually(
-            lambda driver=driver: sum(stored(driver).values()) >= LINES, f"{driver}: all lines in the store"
-        )
-        assert stored(driver) == wanted, f"{driver}: the store"
+        eventually(lambda driver=driver: all_stored(driver), f"{driver}: all lines in the store")
+        assert stored[driver] == wanted, f"{driver}: the store"
 
     eventually(lambda: elasticsearch.count(index) >= len(drivers) * LINES, "all lines in Elasticsearch", 300)
     found = {driver: Counter[int]() for driver in drivers}
