@@ -20,7 +20,7 @@ class DirectoryWatch:
 
     def __init__(self) -> None:
         self._watch: Watch | None = None  # made when it is needed: the host may have none left
-        self._directories: dict[int, Path] = {}
+        self._directories: dict[int, dict[Path, None]] = {}  # two paths can lead to one directory
         self._users: dict[Path, int] = {}
         self._numbers: dict[Path, int] = {}
 
@@ -33,7 +33,7 @@ class DirectoryWatch:
         if directory not in self._users:
             self._watch = self._watch or Watch(ends=True)
             number = self._watch.add(directory, _MASK, directory=True)
-            self._directories[number] = directory
+            self._directories.setdefault(number, {})[directory] = None
             self._numbers[directory] = number
         self._users[directory] = self._users.get(directory, 0) + 1
 
@@ -47,8 +47,11 @@ class DirectoryWatch:
             del self._users[directory]
         number = self._numbers.pop(directory, None)
         if number is not None and self._watch is not None:
-            self._directories.pop(number, None)
-            self._watch.remove(number)
+            same = self._directories.get(number, {})
+            same.pop(directory, None)
+            if not same:
+                self._directories.pop(number, None)
+                self._watch.remove(number)
 
     def changed(self) -> set[Path]:
         """Directories with changes since the last call. Does not wait."""
@@ -57,17 +60,17 @@ class DirectoryWatch:
             for number, mask, _ in events:
                 if mask & OVERFLOW:
                     found.update(self._users)
-                elif (directory := self._directories.get(number)) is not None:
-                    found.add(directory)
+                elif (directories := self._directories.get(number)) is not None:
+                    found.update(directories)
                     if mask & ENDED:
-                        self._forget(number, directory)
+                        self._forget(number)
         return found
 
-    def _forget(self, number: int, directory: Path) -> None:
+    def _forget(self, number: int) -> None:
         """The kernel ended the watch: the directory is gone."""
-        del self._directories[number]
-        if self._numbers.get(directory) == number:
-            del self._numbers[directory]
+        for directory in self._directories.pop(number):
+            if self._numbers.get(directory) == number:
+                del self._numbers[directory]
 
     def watched(self, directory: Path) -> bool:
         """Whether changes of this directory are being told."""

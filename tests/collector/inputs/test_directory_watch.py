@@ -42,3 +42,25 @@ def test_when_the_kernel_drops_events_every_directory_counts_as_changed(
     monkeypatch.setattr(Watch, "read", lambda _: next(events, []))
     assert watch.changed() == set(two)
     watch.close()
+
+
+def test_two_paths_to_one_directory_are_both_told(tmp_path: Path) -> None:
+    one, other = tmp_path / "a", tmp_path / "b"
+    one.mkdir()
+    other.symlink_to("a")
+    watch = DirectoryWatch()
+    watch.add(one)
+    watch.add(other)
+    (one / "x").touch()
+    assert watch.changed() == {one, other}
+    watch.remove(other)
+    (one / "y").touch()
+    assert watch.changed() == {one}
+    watch.add(other)
+    (one / "x").unlink()
+    (one / "y").unlink()
+    one.rmdir()
+    assert watch.changed() == {one, other}
+    assert not watch.watched(one)
+    assert not watch.watched(other)
+    watch.close()
