@@ -61,7 +61,10 @@ def test_a_running_container_gives_up_lines_and_its_sink_is_told_where(
     engine: EngineProcess, receiver: Receiver
 ) -> None:
     options = ("--network", "none", "--log-driver", "gelf", "--log-opt", f"gelf-address={receiver.address}")
-    script = "head -c 9000000 /dev/urandom | base64; touch /done; sleep 1000"
+    gate = "until [ -e /go ]; do usleep 10000; done"
+    script = (
+        f"head -c 2000000 /dev/urandom | base64; {gate}; head -c 7000000 /dev/urandom | base64; sleep 1000"
+    )
     engine.docker("run", "-d", "--name", "full", *options, IMAGE, "sh", "-c", script)
     (directory,) = (engine.state / "containers").iterdir()
 
@@ -70,6 +73,12 @@ def test_a_running_container_gives_up_lines_and_its_sink_is_told_where(
         assert now is not None
         return now
 
+    # An engine that finds more than half of the limit taken looks again sooner.
+    until(lambda: counters().written > 35_000, "the container's first lines")
+    assert LIMIT // 2 < journal_bytes(journal_directory(directory)) < LIMIT
+    engine.kill()
+    engine.start()
+    engine.docker("exec", "full", "touch", "/go")
     until(lambda: counters().written > 118_000, "the container's lines")
     until(lambda: journal_bytes(journal_directory(directory)) <= LIMIT, "the budget to be kept", 60)
     assert counters().dropped == {}, "nobody has looked for what is missing yet"
