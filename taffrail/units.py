@@ -117,7 +117,10 @@ def parse_moment(text: str, now_ns: int) -> int:
     """
     match = re.fullmatch(r"(\d{1,2}):(\d\d)(?::(\d\d))?", text)
     if match is None:
-        return parse_time(text, now_ns / 1e9)
+        try:
+            return parse_time(text, now_ns / 1e9)
+        except ValueError as error:
+            raise ValueError(str(error).replace("expected ", "expected a time of day like 03:00, ")) from None
     now = datetime.fromtimestamp(now_ns / 1e9)
     hour, minute, second = (int(part or 0) for part in match.groups())
     try:

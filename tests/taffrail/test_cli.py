@@ -37,7 +37,10 @@ def test_stats_without_an_agent_says_what_to_do(tmp_path: Path, capsys: pytest.C
     [
         (["ps", "-f", "cpu >"], "ps: --filter 'cpu >': at position 6: expected a value after 'cpu >'"),
         (["ps", "--at", "25:00"], "ps: --at: '25:00' is not a time of day"),
-        (["history", "web", "--since", "abc"], "history: 'abc' is not a time: expected"),
+        (
+            ["history", "web", "--since", "abc"],
+            "history: 'abc' is not a time: expected a time of day like 03:00, a",
+        ),
         (
             ["history", "web", "--since", "1m", "--until", "5m"],
             "history: --since 1m: expected a time before 5m",
