@@ -117,9 +117,19 @@ def _title(model: Model) -> str:
         when = f"{_clock(frame.time_ns)} live" if frame.time_ns else "asking the agent"
     else:
         ago = max(0.0, time.time() - model.paused_ns / 1e9)
-        when = f"PAUSED at {_clock(model.paused_ns)}, {ago:.0f} s ago"
+        when = f"PAUSED at {_clock(model.paused_ns)}, {_ago(int(ago))} ago"
     asking = "  asking..." if model.waiting and frame.time_ns else ""
     return f"taffrail top  {model.host}  {when}{asking}"
+
+
+def _ago(seconds: int) -> str:
+    """``90 s``, ``15 min``, ``4 h 50 min``, ``3 d 2 h``: as fine as it is near."""
+    minutes, hours = seconds // 60, seconds // 3600
+    if minutes < 2:
+        return f"{seconds} s"
+    if hours < 1:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def _clock(time_ns: int) -> str:

@@ -235,3 +235,16 @@ def test_a_time_of_day_is_the_last_that_has_been() -> None:
         assert (there.day, (there.hour, there.minute, there.second)) == (day, clock)
     with pytest.raises(ValueError, match="'25:00' is not a time of day: hour must be"):
         parse_moment("25:00", int(now * 1e9))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (90, "90 s"), (922, "15 min"), (17_426, "4 h 50 min"), (266_500, "3 d 2 h")],
+)
+def test_how_long_ago_is_said_as_people_do(
+    model: Model, monkeypatch: pytest.MonkeyPatch, seconds: int, said: str
+) -> None:
+    press(model, "p")
+    assert model.paused_ns is not None
+    monkeypatch.setattr("time.time", lambda: NOW / 1e9 + seconds + 0.5)
+    assert f", {said} ago" in draw(model, 80, 24, colours=False)[0]
