@@ -121,7 +121,7 @@ def test_the_threads_of_a_process_of_then(ask: Ask) -> None:
 
 
 def test_who_used_most_in_a_range(ask: Ask) -> None:
-    status, body = ask("busiest", **{"from": "-60"})
+    status, body = ask("busiest", **{"from": seconds(60)})
     assert status == 200
     assert [(row["pid"], row["cpu_seconds"], row["container"]) for row in body["processes"]] == [
         (1, 10.0, "web"),
@@ -129,10 +129,10 @@ def test_who_used_most_in_a_range(ask: Ask) -> None:
     ]
     assert body["processes"][0]["cpu_percent_max"] == 50.0
     assert body["processes"][0]["threads"] == [{"tid": 9, "name": "burner", "cpu_seconds": 8.0}]
-    status, body = ask("busiest", container="web", limit="1", **{"from": "-60"})
+    status, body = ask("busiest", container="web", limit="1", **{"from": seconds(60)})
     assert [row["pid"] for row in body["processes"]] == [1]
-    assert len(ask("busiest", limit="1", **{"from": "-60"})[1]["processes"]) == 1
-    assert ask("busiest", limit="1", **{"from": "-60"})[1]["left_out"] == 1
+    assert len(ask("busiest", limit="1", **{"from": seconds(60)})[1]["processes"]) == 1
+    assert ask("busiest", limit="1", **{"from": seconds(60)})[1]["left_out"] == 1
     assert ask("busiest", to="-60", **{"from": "-30"})[0] == 400
 
 
