@@ -16,6 +16,7 @@ from engine_process import IMAGE, EngineProcess, until
 
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
+from exporters.prometheus.own_families import OwnFamily
 from taffrail.log_metrics import delivery_metrics, remainder_metrics
 
 DRIVERS = ("json-file", "gelf", "fluentd")
@@ -120,10 +121,16 @@ class Run:
         source = LogSource(self._driver, directory=str(self._engine.state / "containers" / container_id))
         containers = Containers()
         containers.update(Container(container_id, self.name, engine="taffrail", log=source))
-        samples = [
-            sample for metric in delivery_metrics(containers, Path("/nowhere"))() for sample in metric.samples
-        ]
-        return {sample.labels.get("cause", sample.name): sample.value for sample in samples}
+        families = delivery_metrics(containers, Path("/nowhere"))()
+        return {cause or family.name: value for family in families for cause, value in by_cause(family)}
+
+
+def by_cause(family: OwnFamily) -> list[tuple[str, float]]:
+    """Causes and values of its series; no cause where it has none."""
+    return [
+        (dict(zip(family.labels, labels, strict=True)).get("cause", ""), value)
+        for labels, value in family.series
+    ]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -230,8 +237,8 @@ def test_what_was_dropped_stays_told_when_the_container_is_removed(
 def removed_drops(engine: EngineProcess) -> float:
     """What /metrics says was dropped by the rate limits of removed containers."""
     return sum(
-        sample.value
-        for metric in remainder_metrics(engine.state / "undelivered", Path("/nowhere"))()
-        for sample in metric.samples
-        if sample.labels.get("cause") == "rate_limit"
+        value
+        for family in remainder_metrics(engine.state / "undelivered", Path("/nowhere"))()
+        for cause, value in by_cause(family)
+        if cause == "rate_limit"
     )
