@@ -162,9 +162,9 @@ def started(bundles, spec: ShimSpec) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def kill(bundles, engine: subprocess.Popen[bytes], *pids: int) -> None:
+    engine.kill()  # first of all, or it starts what is killed next again
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    engine.kill()
     engine.wait()
     assert engine.stdout is not None
     engine.stdout.close()
