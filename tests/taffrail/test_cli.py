@@ -37,17 +37,6 @@ def test_stats_without_an_agent_says_what_to_do(tmp_path: Path, capsys: pytest.C
     [
         (["ps", "-f", "cpu >"], "ps: --filter 'cpu >': at position 6: expected a value after 'cpu >'"),
         (["ps", "--at", "25:00"], "ps: --at: '25:00' is not a time of day"),
-        (
-            ["history", "web", "--since", "abc"],
-            "history: 'abc' is not a time: expected a time of day like 03:00, a",
-        ),
-        (
-            ["history", "web", "--since", "1m", "--until", "5m"],
-            "history: --since 1m: expected a time before 5m",
-        ),
-        (["history", "web", "--step", "0"], "history: --step 0: expected whole seconds"),
-        (["history", "-p", "-n", "-1"], "history: --limit -1: expected a number"),
-        (["history", "-p", "-c"], "history: --processes and --connections: expected one of them"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_status_2(

@@ -74,17 +74,19 @@ def test_who_has_history() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "status"),
     [
-        (["--since", "soon"], "'soon' is not a time: expected a duration like 10m"),
-        (["--step", "x"], "'x' is not a duration: expected something like 30s"),
-        (["--step", "0.5"], "--step 0.5: expected whole seconds"),
-        (["--since", "1h", "--until", "2h"], "--since 1h: expected a time before 2h"),
-        ([], "start one with 'taffrail up'"),
+        (["--since", "soon"], "'soon' is not a time: expected a time of day like 03:00, a duration", 2),
+        (["--step", "x"], "'x' is not a duration: expected something like 30s", 2),
+        (["--step", "0.5"], "--step 0.5: expected whole seconds", 2),
+        (["--since", "1h", "--until", "2h"], "--since 1h: expected a time before 2h", 2),
+        (["-p", "-n", "-1"], "--limit -1: expected a number", 2),
+        (["-p", "-c"], "--processes and --connections: expected one of them", 2),
+        ([], "start one with 'taffrail up'", 1),
     ],
 )
 def test_wrong_usage(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--set", f"paths.run={tmp_path}", "history", "web", *words]) == 1
+    assert main(["--set", f"paths.run={tmp_path}", "history", "web", *words]) == status
     assert message in capsys.readouterr().err
