@@ -20,6 +20,7 @@ class LogSource:
     path: str = ""  #: the current file of json-file, k8s-file or cri, "" for drivers without one
     directory: str = ""  #: our engine only: the journal's directory
     options: Mapping[str, str] = field(default_factory=dict)
+    user: int = 0  #: whose word it is that this is the log; not root's: only files of theirs are read
 
 
 @dataclass(frozen=True, slots=True)

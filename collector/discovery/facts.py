@@ -121,6 +121,7 @@ class Facts:
             container, status = self._containerd(keeper, bundle, scope, container)
         if scope.pod_uid:
             container = self._pod(scope, container)
+        container = replace(container, log=replace(container.log, user=_user(keeper, scope)))
         return Found(container, exits, storage, status)
 
     def _containerd(
@@ -150,12 +151,20 @@ class Facts:
             return None  # it has ended, or we may not look
 
     def _usual_storage(self, scope: Scope) -> Path:
-        user = _USER_SLICE.search(scope.path)
-        own = rootless_storage(self._roots.root, int(user[1])) if user else None
+        user = _user(None, scope)
+        own = rootless_storage(self._roots.root, user) if user else None
         return self._below(str(own or "/var/lib/containers/storage"))
 
     def _below(self, path: str) -> Path:
         return self._roots.root / path.lstrip("/")
+
+
+def _user(keeper: Keeper | None, scope: Scope) -> int:
+    """Whose container it is: root's or, of an engine without root, a user's."""
+    if keeper is not None:
+        return keeper.user
+    found = _USER_SLICE.search(scope.path)
+    return int(found[1]) if found else 0
 
 
 def _identity(scope: Scope, keeper: Keeper | None) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ those files is left to ``podman_files.py`` and its siblings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 __all__ = ["Keeper", "Process", "boot_time_ns", "keeper_of", "parse_conmon", "parse_shim", "read_process"]
@@ -37,6 +37,7 @@ class Keeper:
     log_driver: str = ""  #: conmon's ``-l``: ``k8s-file``, ``journald``, ``none``, ``passthrough``
     log_path: str = ""
     exit_directory: str = ""  #: where conmon leaves a file with the exit code, named by the id
+    user: int = 0  #: who started it
 
 
 def read_process(proc: Path, pid: int) -> Process:
@@ -67,10 +68,13 @@ def keeper_of(proc: Path, process: Process) -> Keeper | None:
         words = (parent / "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
         program = Path(words[0]).name
         if program == "conmon":
-            return parse_conmon(words)
-        if program.startswith("containerd-shim"):
-            return parse_shim(words, str((parent / "cwd").readlink()))
-        process = read_process(proc, process.parent)
+            found = parse_conmon(words)
+        elif program.startswith("containerd-shim"):
+            found = parse_shim(words, str((parent / "cwd").readlink()))
+        else:
+            process = read_process(proc, process.parent)
+            continue
+        return replace(found, user=_user(parent)) if found else None
     return None
 
 
@@ -102,6 +106,14 @@ def parse_shim(words: list[str], directory: str) -> Keeper | None:
     if not given.get("-id"):
         return None
     return Keeper("shim", _text(given["-id"]), directory, namespace=_text(given.get("-namespace", "")))
+
+
+def _user(process: Path) -> int:
+    """The real user of a process. The owner of its directory in procfs is root's where it cannot be dumped."""
+    for line in (process / "status").read_bytes().split(b"\n"):
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    raise ValueError(f"{process}/status: expected a line Uid:")
 
 
 def _text(word: str) -> str:

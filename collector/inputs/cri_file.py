@@ -43,12 +43,12 @@ class CriFileTail(JsonFileTail):
     def _open_generations(self, known: int | None = None, limit: int = 64) -> tuple[list[Generation], bool]:
         rotated = self._rotated()
         if not rotated:
-            return open_generations(self.path, known, limit)
+            return open_generations(self.path, known, limit, self.user)
         opened: list[Generation] = []  # newest first
         for path in (self.path, *rotated):
             if len(opened) >= limit:
                 break
-            generation = _open(path)
+            generation = _open(path, self.user)
             if generation is None:
                 continue
             if generation.inode == known:
@@ -74,8 +74,8 @@ class CriFileTail(JsonFileTail):
         ]
 
 
-def _open(path: Path) -> Generation | None:
+def _open(path: Path, user: int) -> Generation | None:
     try:
-        return GzipGeneration(path) if path.name.endswith(".gz") else PlainGeneration(path)
+        return GzipGeneration(path, user) if path.name.endswith(".gz") else PlainGeneration(path, user)
     except FileNotFoundError:
         return None

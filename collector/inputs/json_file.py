@@ -44,9 +44,16 @@ class JsonFileTail:
     format = "json-file"  #: what the file's lines are, for messages
 
     def __init__(
-        self, path: Path, key: str, source: Source, intake: Intake, block_bytes: int = 1 << 18
+        self,
+        path: Path,
+        key: str,
+        source: Source,
+        intake: Intake,
+        block_bytes: int = 1 << 18,
+        user: int = 0,
     ) -> None:
         self.path = path
+        self.user = user  #: see LogSource
         self.source = source  #: may be replaced when the container is renamed
         self.counters = TailCounters()
         self._key = key
@@ -155,7 +162,7 @@ class JsonFileTail:
 
     def _open_generations(self, known: int | None = None, limit: int = 64) -> tuple[list[Generation], bool]:
         """``log_files.open_generations`` of this log."""
-        return open_generations(self.path, known, limit)
+        return open_generations(self.path, known, limit, self.user)
 
     def _time_of_last(self, records: bytes) -> int:
         """Time of the last of some lines as they are in the file. Raises ValueError."""

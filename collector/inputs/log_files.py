@@ -63,9 +63,9 @@ class PlainGeneration:
 
     damage = ""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: int = 0) -> None:
         self.path = path
-        self._fd = _open_file(path)
+        self._fd = _open_file(path, user)
         self.inode = os.fstat(self._fd).st_ino
 
     def read(self, offset: int, size: int) -> bytes:
@@ -98,10 +98,10 @@ class GzipGeneration:
     sound byte and says why in ``damage``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: int = 0) -> None:
         self.path = path
         self.damage = ""
-        self._raw = os.fdopen(_open_file(path), "rb")
+        self._raw = os.fdopen(_open_file(path, user), "rb")
         self.inode = os.fstat(self._raw.fileno()).st_ino
         self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
         self._start = 0  # offset of the first byte of the window
@@ -152,7 +152,9 @@ class GzipGeneration:
         self._raw.close()
 
 
-def open_generations(path: Path, known: int | None = None, limit: int = 64) -> tuple[list[Generation], bool]:
+def open_generations(
+    path: Path, known: int | None = None, limit: int = 64, user: int = 0
+) -> tuple[list[Generation], bool]:
     """Open the generations of the log at ``path``, oldest first; the current file is the last.
 
     With ``known`` (an inode) only the generations newer than that file are opened, and the second result
@@ -160,14 +162,14 @@ def open_generations(path: Path, known: int | None = None, limit: int = 64) -> t
     to higher numbers and the walk goes up too, so a file may be met twice (and is opened once) but none is
     passed by. At most ``limit`` files are opened, the newest ones.
 
-    Raises OSError for one that is there and cannot be opened, or is no file.
+    Raises OSError for one that is there and cannot be opened, is no file, or is not the ``user``'s (0: anybody's).
     """
     opened: list[Generation] = []  # newest first
     inodes: set[int] = set()
     number = misses = 0
     while misses < 2 and len(opened) < limit:  # a rotation in progress leaves one hole in the numbers
         try:
-            generation = _open_number(path, number)
+            generation = _open_number(path, number, user)
         except OSError:
             for found in opened:
                 found.close()
@@ -190,27 +192,36 @@ def open_generations(path: Path, known: int | None = None, limit: int = 64) -> t
     return opened[::-1], False
 
 
-def _open_file(path: Path) -> int:
-    """Open without waiting for whoever writes, as a FIFO would. Raises OSError on what is no regular file."""
+def _open_file(path: Path, user: int) -> int:
+    """Open without waiting for whoever writes, as a FIFO would.
+
+    Raises OSError on what is no regular file, or not of ``user`` where that is not root: who names a path
+    to us is to learn nothing from it that they could not read themselves.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if user not in (0, status.st_uid):
+            raise PermissionError(
+                errno.EPERM, f"a log of user {user}, but the file is user {status.st_uid}'s", str(path)
+            )
     except OSError:
         os.close(fd)
         raise
     return fd
 
 
-def _open_number(path: Path, number: int) -> Generation | None:
+def _open_number(path: Path, number: int, user: int) -> Generation | None:
     plain = path if number == 0 else path.with_name(f"{path.name}.{number}")
     try:
-        return PlainGeneration(plain)
+        return PlainGeneration(plain, user)
     except FileNotFoundError:
         if number == 0:
             return None
     try:
-        return GzipGeneration(plain.with_name(f"{plain.name}.gz"))
+        return GzipGeneration(plain.with_name(f"{plain.name}.gz"), user)
     except FileNotFoundError:
         return None
 

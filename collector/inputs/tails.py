@@ -227,7 +227,8 @@ class Tails:
         if kind is not None:
             path = Path(source.path)
             key, name, directory = f"{source.driver}:{container.id}", source.driver, path.parent
-            tail = kind(path, key, self._source(container, name), self._intake, self._block_bytes)
+            origin = self._source(container, name)
+            tail = kind(path, key, origin, self._intake, self._block_bytes, source.user)
         elif source.directory and source.driver not in ("", "none", "json-file"):
             if sends_to(source, self._own_addresses):
                 return None

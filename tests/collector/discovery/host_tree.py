@@ -69,16 +69,17 @@ class HostTree:
             (directory / "cgroup.procs").unlink()
             directory.rmdir()
 
-    def process(self, *command: str, parent: int = 1, cwd: str = "/") -> int:
+    def process(self, *command: str, parent: int = 1, cwd: str = "/", user: int = 0) -> int:
         """A process; returns its number."""
         self.pids += 1
         fields = " ".join(["S", str(parent), *["0"] * 17, "4200", *["0"] * 30])
         self.write(f"proc/{self.pids}/stat", f"{self.pids} (a b) {fields}\n")
+        self.write(f"proc/{self.pids}/status", f"Name:\ta b\nUid:\t{user}\t0\t0\t0\n")
         self.write(f"proc/{self.pids}/cmdline", "".join(f"{word}\0" for word in command))
         self.link(f"proc/{self.pids}/cwd", cwd)
         return self.pids
 
-    def conmon(self, container_id: str, bundle: str, log: str, name: str) -> int:
+    def conmon(self, container_id: str, bundle: str, log: str, name: str, user: int = 0) -> int:
         """podman's and CRI-O's keeper."""
         return self.process(
             *(
@@ -94,6 +95,7 @@ class HostTree:
             ),
             *("-b", bundle, "-p", "/run/pidfile", "-n", name, "--exit-dir", "/run/libpod/exits", "-l", log),
             *("--exit-command-arg", "-n"),
+            user=user,
         )
 
     def shim(self, namespace: str, container_id: str, bundle: str) -> int:

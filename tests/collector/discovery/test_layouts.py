@@ -164,7 +164,7 @@ def test_podman_root_and_rootless(tree: Any, path: str, inner: str, storage: str
     podman_database(tree, storage, PODMAN, {"restartCount": 3})
     bundle = f"{storage}/overlay-containers/{ID}/userdata"
     log = f"{bundle}/ctr.log"
-    pid = tree.process("postgres", parent=tree.conmon(ID, bundle, f"k8s-file:{log}", "db"))
+    pid = tree.process("postgres", parent=tree.conmon(ID, bundle, f"k8s-file:{log}", "db", user=1000))
     tree.cgroup(path + inner, pid)
     containers = discover(tree)
     found = only(containers)
@@ -173,6 +173,7 @@ def test_podman_root_and_rootless(tree: Any, path: str, inner: str, storage: str
     assert (found.labels, found.networks) == ({"io.podman.compose.project": "shop"}, ("podman",))
     assert (found.restarts, found.memory_limit_bytes, found.network_mode) == (3, 5 << 20, "bridge")
     assert (found.log.driver, found.log.path) == ("k8s-file", str(tree.directory / "root") + log)
+    assert found.log.user == 1000, "only files of whoever started conmon are read"
     assert all("container" not in cgroup.id for cgroup in containers.cgroups())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -46,3 +47,20 @@ def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
     ((found,), _) = open_generations(tmp_path / "c.log")
     assert found.read(0, 10) == b"x\n"
     found.close()
+
+
+@pytest.mark.parametrize("name", ["c.log", "c.log.1", "c.log.2.gz"])
+def test_of_a_users_logs_only_files_of_theirs_are_read(tmp_path: Path, name: str) -> None:
+    """Anybody may start a program called conmon with ``-l k8s-file:/etc/shadow``."""
+    for each in {"c.log", "c.log.1", name}:
+        (tmp_path / each).write_bytes(gzip.compress(b"x\n") if each.endswith(".gz") else b"x\n")
+        os.chown(tmp_path / each, 1234, 1234)
+    found, _ = open_generations(tmp_path / "c.log", user=1234)
+    assert len(found) == len({"c.log", "c.log.1", name})
+    for generation in found:
+        generation.close()
+    (tmp_path / "secret").write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("secret")  # which is root's
+    with pytest.raises(PermissionError, match=r"a log of user 1234, but the file is user 0's"):
+        open_generations(tmp_path / "c.log", user=1234)
