@@ -139,6 +139,16 @@ class Delivery:
         with self._changed:
             return self._state.counters()
 
+    def finish(self) -> None:
+        """Begin no further batch; the one on its way may still be taken. The rest stays held; never waits."""
+        with self._changed:
+            self._deadline = time.monotonic()
+            self._changed.notify()
+
+    def over(self) -> bool:
+        """Whether nothing is on its way to the sink any more, nor will be."""
+        return not self._thread.is_alive()
+
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Deliver what is left for so long at most, then give the connection up. The rest stays held."""
         with self._changed:

@@ -28,7 +28,7 @@ from runtime.remainders import has_journal
 from runtime.rootfs import ContainerRootfs, EtcFiles
 from runtime.shim.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.shim.messages import LOG_DRIVER_FAILED
-from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim
+from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim, finish_last_shim
 from runtime.state import read_json
 
 if TYPE_CHECKING:
@@ -221,6 +221,8 @@ class Launcher:
         if not has_journal(info.directory):
             return  # its lines stay on the host
         await asyncio.sleep(shim_seconds)
+        if not container.state.running:  # not under the lock: starting or removing it waits for no sink
+            await finish_last_shim(self.run_directory(container), container.id)
         async with container.lock:
             if not container.exists or container.state.running:
                 return

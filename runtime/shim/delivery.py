@@ -15,12 +15,14 @@ from logdrivers.driver import Driver
 from logdrivers.journal import Entry
 from runtime.shim.spec import ShimSpec
 
-__all__ = ["LINGER_SECONDS", "ShimDelivery"]
+__all__ = ["BATCH_SECONDS", "LINGER_SECONDS", "ShimDelivery"]
 
 log = logging.getLogger(__name__)
 
 #: How long a shim stays after its container for the sink's sake.
 LINGER_SECONDS = 10.0
+#: How long the batch then on its way may take: a sink gets one that is cut off again, as a whole.
+BATCH_SECONDS = 10.0
 
 
 class ShimDelivery:
@@ -31,6 +33,7 @@ class ShimDelivery:
         self._driver = driver
         self._delivery: Delivery | None = None
         self._leave_at = 0.0
+        self._finishing = False
         self._fresh: list[Entry] = []  # appended, not handed over yet
 
     def start(self) -> bool:
@@ -65,7 +68,21 @@ class ShimDelivery:
         """Whether there is still something to deliver and time to do it."""
         self.push()
         delivery = self._delivery
-        return delivery is not None and time.monotonic() < self._leave_at and not delivery.caught_up()
+        if delivery is None or delivery.caught_up():
+            return False
+        late = time.monotonic() >= self._leave_at
+        if self._finishing:
+            return not late and not delivery.over()
+        if late:
+            self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Begin no further batch; ``busy`` until the sink has the one on its way, or fails, or takes too long."""
+        if self._delivery is not None and not self._finishing:
+            self._finishing = True
+            self._leave_at = time.monotonic() + BATCH_SECONDS
+            self._delivery.finish()
 
     def behind(self) -> bool:
         """Whether lines wait for the sink."""

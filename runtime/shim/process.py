@@ -418,6 +418,10 @@ class Shim:
                 self._sessions.resize(str(request["session"]), int(request["height"]), int(request["width"]))
             case "stop_delivery":
                 self._delivery.close()
+            case "finish_delivery":
+                if self._exit is None:
+                    raise ValueError("the container has not ended")
+                self._delivery.finish()
             case op:
                 raise ValueError(f"unknown op {op!r}")
         return {}

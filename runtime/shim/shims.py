@@ -7,6 +7,7 @@ any shim. Closing both leaves containers and shims as they are. What to run is t
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = [
     "StartError",
     "TemplateError",
     "end_last_shim",
+    "finish_last_shim",
 ]
 
 log = logging.getLogger(__name__)
@@ -123,6 +125,28 @@ class Shims:
             await asyncio.wait_for(asyncio.shield(handle.wait()), timeout=0.2 if handle.running else 60.0)
         except TimeoutError:
             raise ValueError(f"container {spec.container_id} is running already, pid {handle.pid}") from None
+
+
+async def finish_last_shim(run_dir: Path, container_id: str) -> None:
+    """Wait until the shim of a container that has ended is gone; it ends with the batch its sink is taking.
+
+    Cut off, that batch would be sent again and be there twice. One that runs again is left alone.
+    """
+    try:
+        sock = connect(run_dir, SHIM_SOCKET)
+        sock.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        try:
+            writer.write(encode_line({"op": "finish_delivery", "id": 0}))
+            async with asyncio.timeout(_LAST_SHIM_SECONDS):
+                answer = json.loads(await reader.readline() or b"{}")
+                if "error" not in answer:
+                    await reader.read()
+        finally:
+            writer.close()
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | ConnectionError):
+            log.warning("container %s: let the last shim finish: %s", container_id[:12], error)
 
 
 def end_last_shim(run_dir: Path, container_id: str) -> None:

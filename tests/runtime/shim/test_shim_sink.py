@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
+
+from logdrivers.delivery import STATE_NAME, read_counters
+from runtime.remainders import Remainders
+from runtime.shim.messages import SHIM_SOCKET, connect
+from runtime.shim.shims import finish_last_shim
 
 
 def numbers(last: int) -> list[str]:
@@ -149,3 +157,99 @@ def test_delivery_goes_on_in_the_successor_of_a_killed_shim(bundles):
             got.append(json.loads(receiver.recv(65536))["short_message"])
     # At least once, in order but for what was sent again.
     assert list(dict.fromkeys(got)) == [str(n) for n in range(1, 601)]
+
+
+class PatientReceiver:
+    """Takes a connection at once, and reads from it only once it is told to; ``lines`` are the messages' texts."""
+
+    def __init__(self) -> None:
+        self._listening = socket.socket()
+        # What is not read is not taken.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen()
+        self.address = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.lines: list[str] = []
+        self.may_read = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                connection = self._listening.accept()[0]
+                self._threads.append(threading.Thread(target=self._read, args=(connection,), daemon=True))
+                self._threads[-1].start()
+
+    def _read(self, connection: socket.socket) -> None:
+        self.may_read.wait()
+        rest = b""
+        with connection, contextlib.suppress(ConnectionError):
+            while data := connection.recv(1 << 16):
+                *messages, rest = (rest + data).split(b"\0")
+                self.lines += [json.loads(message)["short_message"] for message in messages]
+
+    def close(self) -> None:
+        self.may_read.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join(30)
+
+
+@pytest.fixture
+def patient_receiver():
+    receiver = PatientReceiver()
+    yield receiver
+    receiver.close()
+
+
+def test_what_a_slow_sink_is_taking_when_the_shim_is_to_go_is_not_sent_again(bundles, patient_receiver):
+    options = {"gelf-address": patient_receiver.address}
+    spec = bundles.spec("seq 1 300000", driver="gelf", log_options=options)
+
+    async def scenario(shims):
+        handle = await shims.run(spec)
+        await handle.wait()
+        finished = asyncio.create_task(finish_last_shim(spec.run_dir, spec.container_id))
+        # Longer than a shim that is only told to stop waits for its sink.
+        done, _ = await asyncio.wait([finished], timeout=1)
+        assert not done
+        patient_receiver.may_read.set()
+        await finished
+
+    bundles.play(scenario)
+    with pytest.raises(OSError, match="No such file"):
+        connect(spec.run_dir, SHIM_SOCKET)
+    taken = read_counters(spec.info.directory / STATE_NAME)
+    assert 0 < taken.delivered < 300_000, "the shim leaves the batches behind this one to the engine"
+    remainders = Remainders(bundles.directory / "undelivered")
+    remainders.start()
+    remainders.take("gelf", spec.info)
+    try:
+        deadline = time.monotonic() + 60
+        while len(patient_receiver.lines) < 300_000:
+            assert time.monotonic() < deadline, len(patient_receiver.lines)
+            time.sleep(0.02)
+    finally:
+        remainders.close()
+    assert patient_receiver.lines == [str(number) for number in range(1, 300_001)]
+
+
+def test_a_shim_whose_container_runs_goes_on_delivering(bundles, patient_receiver):
+    patient_receiver.may_read.set()
+    options = {"gelf-address": patient_receiver.address}
+    script = "trap 'seq 11 20; exit 7' USR1; seq 1 10; while :; do usleep 10000; done"
+    spec = bundles.spec(script, driver="gelf", log_options=options)
+
+    async def scenario(shims):
+        handle = await shims.run(spec)
+        await until(handle, lambda counters: counters["delivered"] == 10)
+        await finish_last_shim(spec.run_dir, spec.container_id)
+        await handle.signal(signal.SIGUSR1)
+        return await handle.wait()
+
+    assert bundles.play(scenario).code == 7
+    while len(patient_receiver.lines) < 20:
+        time.sleep(0.02)
+    assert patient_receiver.lines == [str(number) for number in range(1, 21)]
