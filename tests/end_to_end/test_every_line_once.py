@@ -46,6 +46,8 @@ def index() -> str:
 @pytest.mark.timeout(600)
 def test_every_line_is_once_everywhere(taffrail, eventually, elasticsearch, index: str, image: str) -> None:
     taffrail.settings += [f"elasticsearch.hosts={elasticsearch.url}", f"elasticsearch.data_stream={index}"]
+    # Whom the kernel kills on this host meanwhile, for other tests, is a line that belongs to no container.
+    taffrail.settings += ["collector.oom_log=false"]
     taffrail.up()
     taffrail.import_image(image)
     drivers = {
