@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.cgroup.layout import UNIFIED, parse_cgroup
 from taffrail.demo import busybox_rootfs
 
 
@@ -121,6 +122,17 @@ class Running:
             if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
                 return pid
         return 0
+
+    def cpu_seconds(self, container: str) -> float:
+        """CPU time that the kernel has counted for a running container's cgroup."""
+        pid = self.docker("inspect", "--format", "{{.State.Pid}}", container).strip()
+        paths = parse_cgroup(Path(f"/proc/{pid}/cgroup").read_bytes())
+        root = Path("/sys/fs/cgroup")
+        if "cpuacct" in paths:
+            usage = root / "cpuacct" / paths["cpuacct"].lstrip("/") / "cpuacct.usage"
+            return int(usage.read_text()) / 1e9
+        stat = root / paths[UNIFIED].lstrip("/") / "cpu.stat"
+        return int(stat.read_text().split()[1]) / 1e6
 
     def address(self, name: str) -> str:
         return str(json.loads((self.root / "run" / "agent.json").read_text())[name])
