@@ -51,14 +51,17 @@ class StartInterrupted(StartFailed):
 
 
 class ContainerProcess:
-    """The container's first process; ``waited`` is set once it has ended."""
+    """The container's first process; ``waited`` is set once it has ended.
 
-    def __init__(self, spec: ShimSpec, master: int | None) -> None:
+    ``pidfd`` is its own if it is known: with that an end is told that others have reaped.
+    """
+
+    def __init__(self, spec: ShimSpec, master: int | None, pidfd: int = -1) -> None:
         self._spec = spec
         self.runc = Runc(spec.runtime, spec.runtime_root, spec.run_dir / "runc.log")
         self.tty = master  #: the terminal's master, if the container has one
         self.init: Init | None = None
-        self.pidfd = -1
+        self.pidfd = pidfd
         self.waited: Waited | None = None
 
     @property
@@ -92,7 +95,7 @@ class ContainerProcess:
             self._finish_start()
             return
         self.waited = Waited.read(run_dir)
-        if self.waited is None:
+        if self.waited is None and self.pidfd < 0:
             try:
                 self.pidfd = os.pidfd_open(self.init.pid)
             except ProcessLookupError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import struct
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "process_start",
     "set_child_subreaper",
     "set_process_name",
+    "tells_exits",
     "trim_heap",
     "zombie_status",
 ]
@@ -109,6 +111,26 @@ def exit_status_of(pidfd: int) -> int | None:
     if not mask & _PIDFD_INFO_EXIT:
         return None
     return int(struct.unpack_from("i", answer, _PIDFD_INFO_EXIT_CODE_OFFSET)[0])
+
+
+@functools.cache
+def tells_exits() -> bool:
+    """Whether the kernel tells by pidfd how a process ended that has been reaped: tried once, with a real one.
+
+    What is forked afterwards knows it from the first. For a process without threads; it waits for its child.
+    """
+    code = 7
+    pid = os.fork()
+    if pid == 0:
+        os._exit(code)
+    try:
+        pidfd = os.pidfd_open(pid)
+    finally:
+        os.waitpid(pid, 0)
+    try:
+        return exit_status_of(pidfd) == code << 8
+    finally:
+        os.close(pidfd)
 
 
 def zombie_status(pid: int, start_ticks: int, proc: Path = Path("/proc")) -> int | None:

@@ -22,7 +22,17 @@ from runtime.shim.control import ControlServer
 from runtime.shim.messages import TEMPLATE_SOCKET, connect, receive, send
 from runtime.shim.spec import ShimSpec
 
-__all__ = ["MOST_CONNECTIONS", "Parked", "after_fork", "close_all_but", "fork", "leave", "look_like_a_shim"]
+__all__ = [
+    "MOST_CONNECTIONS",
+    "Parked",
+    "after_fork",
+    "close_all_but",
+    "fork",
+    "leave",
+    "let_go",
+    "longer",
+    "look_like_a_shim",
+]
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +88,22 @@ class Parked:
         return True
 
     def wake(self) -> float:
-        """Let go of what the shim opens itself; returns how quiet it is to be before it is parked again."""
-        for fd in (self.go, self.pidfd, *self.outputs):
-            os.close(fd)
+        """Returns how quiet the shim is to be before it is parked again."""
+        os.close(self.go)
         if time.monotonic() - self.since < _SOON_SECONDS:
-            return min(2 * self.seconds, _LONGEST_SECONDS)
+            return longer(self.seconds)
         return self.seconds
+
+
+def let_go(outputs: Sequence[int]) -> None:
+    """Close our ends of the pipes; not before others are open: nobody else need have them, and what is in them."""
+    for fd in outputs:
+        os.close(fd)
+
+
+def longer(seconds: float) -> float:
+    """The next quiet time after one that was not worth it."""
+    return min(2 * seconds, _LONGEST_SECONDS)
 
 
 def leave(

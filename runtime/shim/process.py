@@ -33,9 +33,9 @@ from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
 from runtime.shim.gap import mark_gap
 from runtime.shim.heap import HeapTrim
-from runtime.shim.linux import set_child_subreaper, set_process_name
+from runtime.shim.linux import set_child_subreaper, set_process_name, tells_exits
 from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, encode_line, send
-from runtime.shim.parking import MOST_CONNECTIONS, Parked, leave
+from runtime.shim.parking import MOST_CONNECTIONS, Parked, leave, let_go, longer
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
@@ -142,7 +142,8 @@ class Shim:
         if control is not None:
             self._server.add(control).watching = True
         self._attached = Attached()
-        self._process = ContainerProcess(spec, tty)
+        self._process = ContainerProcess(spec, tty, -1 if parked is None else parked.pidfd)
+        self._parked_outputs = () if parked is None else parked.outputs
         self._sessions = ExecSessions(spec, self._process.runc, self._reactor)
         self._exit: ExitStatus | None = None
         self._attach_deadline = 0.0
@@ -205,6 +206,7 @@ class Shim:
     def _take_over(self) -> None:
         self._process.adopt()
         self._open_pump()
+        let_go(self._parked_outputs)
         if self._process.tty is not None:
             self._pump_tty(self._process.tty)
         self._open_stdin()
@@ -274,10 +276,14 @@ class Shim:
                 self._reactor.poll(seconds)
 
     def _may_park(self) -> bool:
-        """Whether the run directory and the journal know all that we know."""
+        """Whether the run directory and the journal know all that we know, and the kernel how it will have ended.
+
+        The container becomes the template's child; without that, a killed template would cost its exit code.
+        """
         connections = self._server.connections
         return (
             self._park_seconds > 0
+            and tells_exits()
             and self._spec.driver in _PARKED_DRIVERS
             and not (self._spec.tty or self._spec.open_stdin or self._attach_deadline)
             and self._copier.on_append is None
@@ -305,6 +311,7 @@ class Shim:
             self._park_seconds,
         )
         leave(self._spec, self._template_dir, self._server, parked, self._started_event())
+        self._park_seconds = longer(self._park_seconds)
 
     def _finish(self) -> None:
         """Drain both streams to their end, then write the record of the end."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import pytest
 
 from logdrivers.driver import Info
+from runtime.shim.messages import TEMPLATE_SOCKET, connect, receive, send
 from runtime.shim.shims import Shims
 from runtime.shim.spec import ShimSpec
 
@@ -145,6 +146,33 @@ class Bundles:
 
         return asyncio.run(whole())
 
+    def template_after(self, prelude: str) -> subprocess.Popen[bytes]:
+        """A template that runs Python statements before it is one, and serves when this returns."""
+        run_dir = self.directory / "run"
+        run_dir.mkdir(exist_ok=True)
+        code = (
+            f"import sys\n{prelude}\nfrom runtime.shim import template\nsys.exit(template.main(sys.argv))\n"
+        )
+        root = Path(__file__).resolve().parents[3]
+        with (run_dir / "template.log").open("ab") as log:
+            template = subprocess.Popen(
+                [sys.executable, "-c", code, str(run_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root)},
+            )
+
+        def serves() -> bool:
+            with contextlib.suppress(OSError), connect(run_dir, TEMPLATE_SOCKET) as sock:
+                send(sock, {"op": "hello"})
+                return "pid" in receive(sock)[0]
+            return False
+
+        self.wait_until(serves)
+        return template
+
     def engine_that_runs(self, spec: ShimSpec) -> subprocess.Popen[bytes]:
         """Another process with its own ``Shims``, which starts the container and then waits for it."""
         path = self.directory / "spec.json"
@@ -186,7 +214,11 @@ class Bundles:
 
     def template_pid(self) -> int:
         """The template's process."""
-        return next(pid for pid in self.processes() if _comm(pid) == "taffrail-templ")
+        return next(iter(self.template_pids()))
+
+    def template_pids(self) -> list[int]:
+        """All of them."""
+        return [pid for pid in self.processes() if _comm(pid) == "taffrail-templ"]
 
     def processes(self) -> list[int]:
         """Template and shims of this test: their arguments name its directory."""

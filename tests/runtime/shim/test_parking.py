@@ -12,8 +12,15 @@ from typing import Any
 
 import pytest
 
+from runtime.shim import linux
+from runtime.shim.exit_status import ExitStatus
 from runtime.shim.parking import Parked
 from runtime.shim.shims import ShimSpec
+
+#: Elsewhere no shim is parked.
+parks = pytest.mark.skipif(not linux.tells_exits(), reason="the kernel does not tell exits by pidfd")
+#: A kernel before 6.15, as far as the template and its shims can see.
+OLD_KERNEL = "from runtime.shim import linux\nlinux.exit_status_of = lambda pidfd: None"
 
 #: Says a line when it starts and two when the file is there.
 WAITER = "echo up; while [ ! -e /tmp/NAME ]; do usleep 20000; done; echo went; echo oops >&2; exit 42"
@@ -45,6 +52,7 @@ def check(bundles: Any, spec: ShimSpec, status: Any) -> None:
     assert bundles.records(spec, "stderr") == ["oops\n"]
 
 
+@parks
 @pytest.mark.parametrize("driver", ["json-file", "local"])
 def test_output_and_exit_wake_it(bundles: Any, driver: str) -> None:
     spec, go = waiter(bundles, driver=driver)
@@ -61,6 +69,7 @@ def test_output_and_exit_wake_it(bundles: Any, driver: str) -> None:
         check(bundles, spec, status)
 
 
+@parks
 def test_a_request_wakes_it_and_its_counts_are_whole(bundles: Any) -> None:
     spec, go = waiter(bundles)
 
@@ -78,6 +87,7 @@ def test_a_request_wakes_it_and_its_counts_are_whole(bundles: Any) -> None:
     check(bundles, spec, status)
 
 
+@parks
 @pytest.mark.parametrize("victims", ["shim", "template", "both"])
 def test_killed_while_it_is_parked(bundles: Any, victims: str) -> None:
     spec, go = waiter(bundles)
@@ -96,6 +106,7 @@ def test_killed_while_it_is_parked(bundles: Any, victims: str) -> None:
     check(bundles, spec, bundles.play(scenario))
 
 
+@parks
 def test_another_engine_finds_it(bundles: Any) -> None:
     spec, go = waiter(bundles)
 
@@ -111,6 +122,75 @@ def test_another_engine_finds_it(bundles: Any) -> None:
     check(bundles, spec, bundles.play(second))
 
 
+def shim_of(bundles: Any, but: int) -> int:
+    """The one shim there is, if it is another than that; 0 otherwise."""
+    template = bundles.template_pids()
+    found = [pid for pid in bundles.processes() if pid not in template and b"-c" not in arguments(pid)]
+    return found[0] if len(found) == 1 and found[0] != but else 0
+
+
+def arguments(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@parks
+def test_engine_and_template_killed_while_it_is_parked(bundles: Any) -> None:
+    spec, go = waiter(bundles)
+    engine = bundles.engine_that_runs(spec)
+    assert engine.stdout is not None
+    _, shim_pid = map(int, engine.stdout.readline().split())
+    bundles.wait_until(lambda: shim_of(bundles, shim_pid))
+    first = shim_of(bundles, shim_pid)
+    engine.kill()  # which wakes it
+    engine.wait()
+    engine.stdout.close()
+    bundles.wait_until(lambda: shim_of(bundles, first))
+    last = shim_of(bundles, first)
+    for pid in bundles.template_pids():
+        os.kill(pid, signal.SIGKILL)
+    bundles.wait_until(lambda: bundles.processes() == [last])
+    go.touch()
+    bundles.wait_until(lambda: ExitStatus.read(spec.run_dir))
+    check(bundles, spec, ExitStatus.read(spec.run_dir))
+
+    async def scenario(shims: Any) -> Any:
+        return await (await shims.adopt(spec)).wait()
+
+    check(bundles, spec, bundles.play(scenario))
+
+
+def test_a_kernel_that_does_not_tell_exits_costs_no_exit_code(bundles: Any) -> None:
+    spec, go = waiter(bundles)
+    template = bundles.template_after(OLD_KERNEL)
+
+    async def first(shims: Any) -> int:
+        handle = await shims.run(spec)
+        await asyncio.sleep(0.5)  # ten times what it takes to be parked
+        return int(handle.shim_pid)
+
+    async def second(shims: Any) -> Any:
+        handle = await shims.adopt(spec)
+        template.kill()
+        go.touch()
+        return handle.shim_pid, await handle.wait()
+
+    shim_pid = bundles.play(first)
+    found, status = bundles.play(second)
+    template.wait()
+    assert found == shim_pid
+    check(bundles, spec, status)
+
+
+@pytest.mark.parametrize("answer", [None, 7 << 8, 0])
+def test_the_kernel_is_asked_with_a_real_process(monkeypatch: Any, answer: int | None) -> None:
+    monkeypatch.setattr(linux, "exit_status_of", lambda _pidfd: answer)
+    assert linux.tells_exits.__wrapped__() == (answer == 7 << 8)
+
+
+@parks
 @pytest.mark.parametrize(
     "options", [{"tty": True}, {"open_stdin": True}, {"log_options": {"rate-limit": "1m"}}]
 )
