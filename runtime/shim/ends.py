@@ -41,21 +41,25 @@ class Ends:
         """How long at most until the next ``record``; None for as long as nothing ends."""
         return _LOOK_MILLISECONDS if self._ended else None
 
-    def watch(self, container_id: str, run_dir: Path) -> None:
-        """Watch the container's first process, if it runs and is not watched yet."""
+    def watch(self, container_id: str, run_dir: Path, pidfd: int = -1) -> None:
+        """Watch the container's first process, if it runs and is not watched yet.
+
+        A ``pidfd`` that is known to be its own, and stays the caller's, shows an end that is past, too.
+        """
         if container_id in self._watched:
             return
         try:
             init = Init.read(run_dir)
             if init is None:
                 return
-            pidfd = os.pidfd_open(init.pid)
+            known = pidfd >= 0
+            pidfd = os.dup(pidfd) if known else os.pidfd_open(init.pid)
         except ProcessLookupError:
             return
         except (OSError, ValueError, KeyError) as error:
             log.error("container %s: watch its process: %s", container_id[:12], error)
             return
-        if process_start(init.pid) != init.start_ticks:  # another process has its number by now
+        if not known and process_start(init.pid) != init.start_ticks:  # another process has its number by now
             os.close(pidfd)
             return
         self._watched[container_id] = pidfd, init, run_dir
@@ -66,6 +70,7 @@ class Ends:
         self._ended.pop(container_id, None)
         if container_id in self._watched:
             pidfd, _, _ = self._watched.pop(container_id)
+            self._epoll.unregister(pidfd)  # others may have it open, and would keep it registered
             os.close(pidfd)
 
     def record(self) -> None:

@@ -5,14 +5,17 @@ The specification travels as JSON from the engine through the template to the sh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from logdrivers.driver import Info
 
 __all__ = ["ShimSpec"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,12 @@ class ShimSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ShimSpec:
-        """The inverse. Raises TypeError for a missing or unknown key."""
-        info = dict(value["info"])
+        """The inverse. Keys of another version are passed over and logged; ValueError for one that is missing."""
+        value = _known(cls, value, "specification of a shim")
+        info = _known(Info, value["info"], "description of a container")
         info["directory"] = Path(info["directory"])
         info["command"] = tuple(info["command"])
-        value = dict(value, info=Info(**info))
+        value["info"] = Info(**info)
         for key in ("bundle", "run_dir", "runtime_root"):
             value[key] = Path(value[key])
         return cls(**value)
@@ -64,6 +68,17 @@ class ShimSpec:
     def ledger_path(self) -> Path:
         """The copier's ledger."""
         return self.run_dir / "io" / "ledger"
+
+
+def _known(kind: type, value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The items that are fields of a dataclass."""
+    names = {field.name for field in fields(kind)}
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := needed - value.keys():
+        raise ValueError(f"{what} without {', '.join(sorted(missing))}: another version has made it")
+    if unknown := value.keys() - names:
+        log.warning("%s: %s passed over: another version has made it", what, ", ".join(sorted(unknown)))
+    return {name: item for name, item in value.items() if name in names}
 
 
 def _plain(value: object) -> object:

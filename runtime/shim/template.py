@@ -23,10 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from runtime.shim import parking, preload, streams
+from runtime.shim.build import fingerprint
 from runtime.shim.ends import Ends
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
 from runtime.shim.gap import forget_gap, note_gap
-from runtime.shim.linux import one_heap, process_start, set_child_subreaper, set_process_name
+from runtime.shim.handover import INIT
+from runtime.shim.linux import (
+    one_heap,
+    process_start,
+    set_child_subreaper,
+    set_process_name,
+    tells_exits,
+)
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim.parking import Parked
 from runtime.shim.process import resume_shim, run_shim
@@ -44,9 +52,10 @@ _REHEARSE_MILLISECONDS = 500
 
 
 class Template:
-    """Serves requests one at a time: ``hello``, ``fork``, ``park``, ``hold``, ``release``, ``shutdown``."""
+    """Serves requests one at a time: ``hello``, ``fork``, ``park``, ``hold``, ``keep``, ``release``, ``shutdown``."""
 
-    def __init__(self, run_dir: Path, limits: tuple[int, int]) -> None:
+    def __init__(self, run_dir: Path, limits: tuple[int, int], build: str) -> None:
+        self._build = build
         self._run_dir = run_dir
         self._limits = limits  # of open files, for what is forked
         self._most_fds = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -121,13 +130,16 @@ class Template:
     def _answer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         match request.get("op"):
             case "hello":
-                return {"pid": os.getpid(), "containers": sorted(self._holds)}
+                return {"pid": os.getpid(), "containers": sorted(self._holds), "build": self._build}
             case "fork":
                 return {"pid": self._fork(ShimSpec.from_json(request["spec"]), request["mode"], fds)}
             case "park":
                 return {"pid": self._park(request, fds)}
             case "hold":
                 self._hold(ShimSpec.from_json(request["spec"]), fds)
+                return {}
+            case "keep":
+                self._keep(str(request["container_id"]), Path(request["run_dir"]), request["names"], fds)
                 return {}
             case "release":
                 self._release(request["container_id"], request.get("names"))
@@ -136,7 +148,7 @@ class Template:
                 self._stopping = True
                 return {}
         raise ValueError(
-            f"unknown op {request.get('op')!r}: expected hello, fork, park, hold, release or shutdown"
+            f"unknown op {request.get('op')!r}: expected hello, fork, park, hold, keep, release or shutdown"
         )
 
     def _fork(self, spec: ShimSpec, mode: str, fds: list[int]) -> int:
@@ -178,6 +190,8 @@ class Template:
         container_id = str(request["spec"]["container_id"])
         if container_id not in self._holds:
             raise ValueError(f"the streams of container {container_id} are not kept here")
+        if not tells_exits():
+            raise ValueError("this kernel does not tell how a process ended that others reaped")
         parked = Parked.of(fds, int(request["outputs"]), request["watching"], float(request["seconds"]))
         pid = parking.fork()
         if pid == 0:
@@ -222,6 +236,16 @@ class Template:
                 held[name] = fd
         if fds and "tty" not in held:
             held["tty"] = os.dup(fds[0])
+
+    def _keep(self, container_id: str, run_dir: Path, names: list[str], fds: list[int]) -> None:
+        """Keep what the template before us kept, as it came: a container without a shim has it from nobody else."""
+        self._run_dirs[container_id] = run_dir
+        held = self._holds.setdefault(container_id, {})
+        for name, fd in zip(names, fds, strict=True):
+            if name == INIT:
+                self._ends.watch(container_id, run_dir, fd)
+            elif name not in held:
+                held[name] = os.dup(fd)
 
     def _release(self, container_id: str, names: list[str] | None = None) -> None:
         held = self._holds.get(container_id, {})
@@ -283,6 +307,7 @@ def main(argv: list[str]) -> int:
         return 2
     run_dir = Path(argv[1])
     os.chdir(run_dir)
+    build = fingerprint()
     lock = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -293,11 +318,12 @@ def main(argv: list[str]) -> int:
     set_child_subreaper()
     set_process_name("taffrail-templ")
     one_heap()
+    tells_exits()  # asked here, so that no shim has to
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Two or three descriptors for each container; the containers are not to inherit that.
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     preload.load()
-    template = Template(run_dir, limits)
+    template = Template(run_dir, limits, build)
     gc.collect()
     gc.freeze()
     template.serve()

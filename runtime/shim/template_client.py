@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.shim import handover
+from runtime.shim.build import fingerprint
 from runtime.shim.messages import TEMPLATE_SOCKET, connect, receive, send
 
 __all__ = ["TemplateClient", "TemplateError", "TemplateLost"]
@@ -32,11 +34,12 @@ class TemplateLost(TemplateError):
 
 
 class TemplateClient:
-    """One template, started when there is none, and started again when it is gone."""
+    """One template, started when there is none, and started again when it is gone or of another build."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._lock = asyncio.Lock()
+        self._build = ""  # ours; read when the first template is looked for
         self._child = 0  # the template, if this process started it
         self.pid = 0
         self.on_restart: Callable[[], Awaitable[None]] | None = None
@@ -117,12 +120,63 @@ class TemplateClient:
     def _ensure(self) -> bool:
         """Whether a new one had to be started."""
         self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._build = self._build or fingerprint()
         try:
-            self.pid = int(self._ask({"op": "hello"}, ())["pid"])
+            hello = self._ask({"op": "hello"}, ())
         except (OSError, TemplateLost):
             self._start()
             return True
-        return False
+        self.pid = int(hello["pid"])
+        # One that we started ourselves is what is installed by now, and would be again.
+        if self.pid == self._child or hello.get("build") == self._build:
+            return False
+        self._supersede(hello)
+        return True
+
+    def _supersede(self, hello: dict[str, Any]) -> None:
+        """Start another in the place of a template that forks shims of another build than ours.
+
+        What it keeps is ours meanwhile, then the new one's. It is gone afterwards, as if it had been killed.
+        """
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            self._start()
+            return
+        kept: list[handover.Kept] = []
+        try:
+            kept = handover.take(self.pid, pidfd, hello.get("containers", ()))
+            log.warning(
+                "template %d is of build %s, this is %s; another takes its place, shims and %d containers go on",
+                self.pid,
+                hello.get("build", "unknown"),
+                self._build,
+                len(kept),
+            )
+            with contextlib.suppress(OSError, TemplateLost):
+                self._ask({"op": "shutdown"}, ())
+            handover.end(pidfd)
+            self._start()
+            for one in kept:
+                self._have_kept(one)
+        finally:
+            os.close(pidfd)
+            for one in kept:
+                one.close()
+
+    def _have_kept(self, kept: handover.Kept) -> None:
+        message = {
+            "op": "keep",
+            "container_id": kept.container_id,
+            "run_dir": str(kept.run_dir),
+            "names": list(kept.fds),
+        }
+        try:
+            answer = self._ask(message, list(kept.fds.values()))
+        except (OSError, TemplateLost) as lost:
+            answer = {"error": str(lost)}
+        if "error" in answer:
+            log.error("container %s: have its streams kept: %s", kept.container_id[:12], answer["error"])
 
     def _start(self) -> None:
         self._ended(wait=False)
