@@ -11,6 +11,7 @@ what the receiver's kernel had taken and the receiver had not read when it was k
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -31,12 +32,16 @@ from logdrivers.block import MAX_LINE
 from logdrivers.delivery import STATE_NAME, Counters, read_counters
 from logdrivers.driver import Info
 from logdrivers.registry import get
+from runtime.launch import SPEC_FILE
 
 KILLS = int(os.environ.get("KILLS", "200"))
 SEED = int(os.environ.get("KILL_SEED", "1"))
 #: Who is killed, by weight: while containers run, and while they end. Of a container whose engine, template
 #: and shim are all killed around its end nobody of ours may have had the last output.
 ALIVE = {"shim": 55, "receiver": 30, "template": 9, "engine": 6}
+#: Whose shims are parked between two bursts, as others are after ten seconds.
+PARKED = ("json-file", "local")
+PARK_SECONDS = 0.01
 ENDING = {"shim": 60, "receiver": 20, "engine": 20}
 #: Kernels before 6.15 cannot tell how a process ended whose parent was killed; Docker's word for that is 255.
 TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
@@ -55,7 +60,7 @@ while [ ! -e /out/stop ]; do
     [ $((b%2)) = 0 ] || l="$l$l$o"
     echo "$l"
   fi
-  usleep 60000
+  usleep $PAUSE
 done
 echo $o $e >/out/count
 printf "o$((o+1)), the end"
@@ -94,6 +99,7 @@ class Writer:
     options: dict[str, str]
     receiver: Receiver | None = None
     acknowledged: bool = False
+    pause: int = 60_000  #: microseconds between its bursts
     out: Path = Path()
     id: str = ""
     code: int = 0
@@ -104,8 +110,16 @@ class Writer:
         words = [word for key, value in self.options.items() for word in ("--log-opt", f"{key}={value}")]
         self.id = engine.docker(
             "run", "-d", "--name", name, "--network", "none", "-v", f"{out}:/out", "-e", f"CODE={code}",
+            "-e", f"PAUSE={self.pause}",
             "--log-driver", self.driver, *words, IMAGE, "sh", "-c", WRITER,
         ).out.strip()  # fmt: skip
+
+    def park_soon(self, engine: EngineProcess, seconds: float) -> None:
+        """Have its shims parked between bursts: from the next engine on, which reads that, and the next shim."""
+        path = engine.root / "r" / "engine" / "c" / self.id / SPEC_FILE
+        saved = json.loads(path.read_text())
+        saved["spec"]["park_seconds"] = seconds
+        path.write_text(json.dumps(saved))
 
     def directory(self, engine: EngineProcess) -> Path:
         return engine.state / "containers" / self.id
@@ -137,7 +151,7 @@ def writers(root: Path) -> dict[str, Writer]:
     rotated = {"max-size": "300k", "max-file": "1000"}
     return {
         "json-file": Writer("json-file", rotated),
-        "local": Writer("local", rotated),
+        "local": Writer("local", rotated, pause=250_000),
         "gelf": Writer("gelf", {"gelf-address": f"tcp://{gelf.address}"}, gelf),
         "fluentd-ack": Writer(
             "fluentd",
@@ -181,6 +195,7 @@ class Hunt:
     receivers: list[Receiver]
     chance: random.Random
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALIVE, 0))
+    parked: int = 0  #: how many of the shims that were killed were parked
 
     def run(self, kills: int, weights: Mapping[str, int]) -> None:
         while sum(self.counts.values()) < kills:
@@ -195,17 +210,22 @@ class Hunt:
             time.sleep(self.chance.uniform(0, 0.2))
 
     def shim(self) -> bool:
-        return self._kill_one(processes(self.host, "shim:"))
-
-    def template(self) -> bool:
-        return self._kill_one(processes(self.host, "taffrail-templ"))
-
-    def _kill_one(self, pids: list[int]) -> bool:
+        pids = processes(self.host, "shim:")
         if not pids:
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.chance.choice(pids), signal.SIGKILL)
+        pid = self.chance.choice(pids)
+        with contextlib.suppress(OSError):
+            # It opens the container's own log once it is no longer parked.
+            self.parked += Path(f"/proc/{pid}/fd/2").readlink().name == "template.log"
+            os.kill(pid, signal.SIGKILL)
         return True
+
+    def template(self) -> bool:
+        pids = processes(self.host, "taffrail-templ")
+        for pid in pids[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(pids)
 
     def receiver(self) -> bool:
         alive = [one for one in self.receivers if one.process is not None]
@@ -267,6 +287,10 @@ def test_kills_at_random_leave_every_line_and_every_count(host: EngineProcess, r
         until((root / "journal" / "socket").is_socket, "the receiver for journald")
         for number, (name, writer) in enumerate(running.items()):
             writer.run(host, name, root / f"out-{name}", 40 + number)
+        for name in PARKED:
+            running[name].park_soon(host, PARK_SECONDS)
+        hunt.engine()
+        hunt.start_engine()
         hunt.run(KILLS * 9 // 10, ALIVE)
         until(lambda: all_held(host, running.values()), "a template that has every container's streams")
         for writer in running.values():
@@ -281,7 +305,7 @@ def test_kills_at_random_leave_every_line_and_every_count(host: EngineProcess, r
             assert all(codes[name] in (code, 255) for name, code in wanted_codes.items()), codes
         for name, writer in running.items():
             check(host, name, writer)
-        print(f"seed {SEED}: {hunt.counts}")
+        print(f"seed {SEED}: {hunt.counts}, {hunt.parked} of the shims parked")
     finally:
         for one in receivers:
             one.end()
