@@ -69,6 +69,22 @@ class OomKills:
             self._counts[container.id] = replace(count, total=total)
             self._store()
 
+    def ended_killed(self, container: Container) -> int:
+        """A run that we can read no more was killed, says its engine: the sum, with that kill in if none of it was.
+
+        Only of containers that have run under our eyes: what ended before is in the file or not known.
+        """
+        with self._lock:
+            count = self._counts.get(container.id)
+            if container.id in self._begun and container.started_ns:
+                if count is None or not count.run.startswith(f"{container.started_ns}-"):
+                    earlier = count.total if count else 0
+                    count = _Count(f"{container.started_ns}-{container.pid}", earlier, earlier)
+                if count.total == count.earlier:
+                    self._counts[container.id] = count = replace(count, total=count.earlier + 1)
+                    self._store()
+            return count.total if count else 0
+
     def total(self, container_id: str) -> int:
         """All kills of a container that anybody has told of."""
         count = self._counts.get(container_id)

@@ -249,6 +249,8 @@ class Sampler:
         with self._opening:
             target = self._targets.get(container.id)
             if event == "removed" or container.state not in RUNNING:
+                if container.id not in self._targets and container.oom_killed:
+                    self._ended_killed(container)
                 self._end(container.id, container.oom_killed)
             elif target is None or target.pid != container.pid:
                 self._end(container.id)
@@ -275,6 +277,13 @@ class Sampler:
         target.read(time.time_ns(), self._host.cpu().total_seconds)
         self._watch(target)
 
+    def _ended_killed(self, container: Container) -> None:
+        """A run that was over before it could be opened, or whose end was heard of before why it ended."""
+        total = self._oom_kills.ended_killed(container)
+        ended = self._ended.get(container.id)
+        if ended is not None and total:
+            ended.ended_with_kills(total)
+
     def _end(self, container_id: str, oom_killed: bool = False) -> None:
         with self._opening:
             target = self._targets.pop(container_id, None)
@@ -282,7 +291,7 @@ class Sampler:
                 return
             if not target.gone:
                 target.read(time.time_ns(), None)
-            if oom_killed:
+            if oom_killed or target.container.oom_killed:
                 target.was_oom_killed()
             target.close()
             self._ended[container_id] = target

@@ -166,6 +166,12 @@ class Target:
                 if self.latest is not None:
                     self.latest = replace(self.latest, memory=replace(memory, oom_kills=total))
 
+    def ended_with_kills(self, total: int) -> None:
+        """It has ended, and ``total`` were killed in all of its runs: more than could be read."""
+        with self.lock:
+            if self.latest is not None and self.latest.memory is not None:
+                self.latest = replace(self.latest, memory=replace(self.latest.memory, oom_kills=total))
+
     def _with_kills(self, sample: Sample, memory: Memory, last: Sample | None) -> Sample:
         """The sample with the kills of all runs instead of those in this cgroup."""
         if memory.oom_kills is None or (last is not None and memory is last.memory):

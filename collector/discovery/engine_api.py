@@ -207,6 +207,9 @@ class EngineDiscovery:
             if event.action == "create":
                 self._mine.add(event.container_id)
                 self._containers.update(known)
+        if event.action == "oom" and known.state in RUNNING:
+            # The answer to the inspect may be about its next run.
+            self._containers.update(replace(known, oom_killed=True))
         if event.action in ("die", "died"):
             self._containers.update(
                 replace(

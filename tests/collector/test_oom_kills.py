@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,3 +124,65 @@ def test_a_kill_only_the_engine_knows_of_is_one_more(make_cgroup: Callable[[], A
         assert sample.memory is not None
         assert sample.memory.oom_kills == kills.total(known.id) == run
     sampler.close()
+
+
+@pytest.fixture
+def ran_once(make_cgroup: Callable[[], Any]) -> Iterator[tuple[Sampler, Containers, Container]]:
+    """A sampler that has a container open, which nothing was killed in."""
+    containers = Containers()
+    sampler = Sampler(containers, oom_kills=OomKills())
+    made = make_cgroup()
+    process = made.python("input()\n")
+    running = Container(
+        id="6" * 64, name="web", engine="docker", network_mode="none", started_ns=1, pid=process.pid,
+        cgroup=made.path,
+    )  # fmt: skip
+    containers.update(running)
+    yield sampler, containers, running
+    sampler.close()
+
+
+def kills_of(sampler: Sampler, container: Container) -> int | None:
+    sample = sampler.latest(container.id)
+    assert sample is not None
+    assert sample.memory is not None
+    return sample.memory.oom_kills
+
+
+def test_an_end_heard_of_before_why_counts_its_kill(ran_once: tuple[Sampler, Containers, Container]) -> None:
+    sampler, containers, running = ran_once
+    ended = replace(running, state="exited", pid=0)
+    containers.update(ended)
+    assert kills_of(sampler, running) == 0
+    for exit_code in (136, 137):  # told twice, counted once
+        containers.update(replace(ended, oom_killed=True, exit_code=exit_code))
+        assert kills_of(sampler, running) == 1
+
+
+def test_a_run_too_short_to_be_opened_counts_its_kill(
+    ran_once: tuple[Sampler, Containers, Container],
+) -> None:
+    sampler, containers, running = ran_once
+    containers.update(replace(running, state="exited", pid=0))
+    for run in (2, 3):
+        for state in ("restarting", "exited"):
+            containers.update(replace(running, state=state, pid=0, started_ns=run, oom_killed=True))
+    assert kills_of(sampler, running) == 2
+    containers.update(replace(running, started_ns=4))
+    sampler.sample_all()
+    assert kills_of(sampler, running) == 2
+
+
+def test_a_kill_told_of_before_the_next_run_is_the_former_runs(
+    ran_once: tuple[Sampler, Containers, Container], make_cgroup: Callable[[], Any]
+) -> None:
+    sampler, containers, running = ran_once
+    containers.update(replace(running, oom_killed=True))
+    made = make_cgroup()
+    containers.update(replace(running, started_ns=2, pid=made.python("input()\n").pid, cgroup=made.path))
+    assert kills_of(sampler, running) == 1
+
+
+def test_what_ended_before_us_is_not_counted_again() -> None:
+    kills = OomKills()
+    assert kills.ended_killed(replace(WEB, state="exited", oom_killed=True)) == 0
