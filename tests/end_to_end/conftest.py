@@ -119,8 +119,9 @@ class Running:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         for pid in map(int, children.split()):
-            if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
-                return pid
+            with contextlib.suppress(OSError):  # it has ended since
+                if Path(f"/proc/{pid}/cmdline").read_text().endswith("\0agent\0"):
+                    return pid
         return 0
 
     def cpu_seconds(self, container: str) -> float:
