@@ -62,9 +62,7 @@ def test_a_removed_container_keeps_its_history(
     assert re.search(r"^TIME +CPU % +MAX +THROTTLED +MEM", table, re.MULTILINE)
     told = asked(identity, from_=-300, step=10)
     steps = zip(told["times"], told["columns"]["cpu_percent"], strict=True)
-    wanted = [
-        (time.strftime("%H:%M:%S", time.localtime(at)), f"{value:.2f}") for at, value in steps if value
-    ]
+    wanted = [(time.strftime("%H:%M:%S", time.localtime(at)), f"{value:.2f}") for at, value in steps if value]
     rows = re.findall(r"^(\d\d:\d\d:\d\d) +([\d.]+)% ", table, re.MULTILINE)
     assert [row for row in rows if float(row[1])] == wanted, table
     assert wanted

@@ -28,6 +28,10 @@ threading.Event().wait()
 """
 
 
+#: More % of a CPU than what waits uses, and less than what burns gets on a host with dozens of others.
+BUSY = 1.0
+
+
 class Terminal:
     """A tmux of the test's own with a shell in it."""
 
@@ -134,7 +138,7 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.type(f"/{burner}")
     terminal.press("Enter")
     terminal.until(
-        lambda: percent(terminal.line(burner, "running"), 1) > 10, "the load in the list of containers"
+        lambda: percent(terminal.line(burner, "running"), 1) > BUSY, "the load in the list of containers"
     )
     assert terminal.line("testhost", "%") == ""  # the heading is a line of its own
     assert "/ find" in terminal.screen().splitlines()[-1]
@@ -142,13 +146,13 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.press("Down")
     terminal.until(lambda: terminal.line(f">{burner}"), "the cursor on the container")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "the process with its load")
+    terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "the process with its load")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line("the-burner"), 1) > 10, "the thread that burns")
+    terminal.until(lambda: percent(terminal.line("the-burner"), 1) > BUSY, "the thread that burns")
     rows = terminal.screen().splitlines()[3:]
     assert "the-burner" in rows[0], "sorted by CPU, the burning thread is the first"
     assert len([row for row in rows if "idle-" in row]) == 5
-    assert all(percent(row, 1) < 10 for row in rows if "idle-" in row)
+    assert all(percent(row, 1) < BUSY for row in rows if "idle-" in row)
 
     terminal.press("f")
     terminal.until(lambda: terminal.line("/etc/passwd"), "the open file")
@@ -174,7 +178,7 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
 
     def was_seen_burning() -> bool:
         nonlocal pressed
-        if percent(terminal.line(burner, "running"), 1) > 10:
+        if percent(terminal.line(burner, "running"), 1) > BUSY:
             return True
         title = terminal.line("PAUSED at")
         moment = title.partition(",")[0]
@@ -201,11 +205,11 @@ def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
         moment = int(time.time()) - 3
         line = shared_taffrail.taffrail("ps", "--json", "--at", f"{moment}", burner, check=False)
         answer = json.loads(line or "{}")
-        if (answer.get("cpu_percent") or 0) < 10:
+        if (answer.get("cpu_percent") or 0) < 3 * BUSY:  # on disk are averages of longer
             return False
         query = f"pid={answer['pid']}&start={answer['start_ticks']}&time={moment}"
         threads = json.loads(shared_taffrail.get(f"/api/v1/history/threads?{query}"))["threads"]
-        return bool(threads and threads[0]["name"] == "the-burner" and threads[0]["cpu_percent"] > 10)
+        return bool(threads and threads[0]["name"] == "the-burner" and threads[0]["cpu_percent"] > 3 * BUSY)
 
     eventually(lambda: "the-burner" in shared_taffrail.taffrail("ps", burner), "the burner")
     eventually(recorded, "the thread that burns, on disk")
@@ -222,18 +226,22 @@ def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
     terminal.press("Enter")
     terminal.type(f"/{burner}")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line(burner, "running"), 1) > 10, "the removed container's load")
+    terminal.until(
+        lambda: percent(terminal.line(burner, "running"), 1) > BUSY, "the removed container's load"
+    )
     assert terminal.line("PAUSED at")
     terminal.press("Down")
     terminal.until(lambda: terminal.line(f">{burner}"), "the cursor on the container")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "the process with its load of then")
+    terminal.until(
+        lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "the process with its load of then"
+    )
     assert terminal.line("the busiest of the", "others used")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line(">", "the-burner"), 1) > 10, "the thread that burned")
+    terminal.until(lambda: percent(terminal.line(">", "the-burner"), 1) > BUSY, "the thread that burned")
     assert not terminal.line("idle-"), "the others used nothing"
     table = shared_taffrail.taffrail("history", burner, "--processes", "--since", "5m").splitlines()
-    assert re.search(r"^\d+ +root +[\d.]+ s +\d\d+\.\d .*the-burner \([\d.]+ s\)", table[1]), table
+    assert re.search(r"^\d+ +root +[\d.]+ s +\d+\.\d .*the-burner \([\d.]+ s\)", table[1]), table
     assert len(table) == 2
     assert burner in shared_taffrail.taffrail("history", "-p", "--since", "5m")
     used = json.loads(shared_taffrail.get(f"/api/v1/history/busiest?container={burner}&from=-300"))[
@@ -263,19 +271,19 @@ def test_several_hosts_in_one_list_one_of_which_is_down_for_a_while(
         )
         terminal.until(lambda: not terminal.line("second", "down"), "its answer")
         terminal.until(
-            lambda: percent(terminal.line(burner, "testhost"), 1) > 10, "a container with its host"
+            lambda: percent(terminal.line(burner, "testhost"), 1) > BUSY, "a container with its host"
         )
         agent.terminate()
         agent.wait(30)
         terminal.until(lambda: terminal.line("second", "down"), "that it does not answer")
         terminal.until(lambda: terminal.line("second: the agent does not answer"), "why")
-        assert percent(terminal.line(burner, "testhost"), 1) > 10, "the other goes on"
+        assert percent(terminal.line(burner, "testhost"), 1) > BUSY, "the other goes on"
         agent = subprocess.Popen([*other.command("agent")], stderr=subprocess.DEVNULL)
         terminal.until(lambda: not terminal.line("second", "down"), "that it is back")
         terminal.type(f"/{burner}")
         terminal.press("Enter", "End", "Enter")
         terminal.until(lambda: terminal.line(f"containers > {burner} on testhost"), "into it, on its host")
-        terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "its process")
+        terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "its process")
     finally:
         agent.terminate()
         agent.wait(30)
@@ -288,17 +296,19 @@ def test_from_the_hosts_own_processes_to_the_thread(terminal: Terminal, burner: 
     terminal.until(lambda: terminal.line("containers > testhost"), "the host's processes")
     terminal.type(f"/{burner}")
     terminal.press("Enter")
-    terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > 10, "the container's process among them")
+    terminal.until(
+        lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "the container's process among them"
+    )
     assert terminal.line("containers > testhost", "(1)")
     terminal.press("Right")
-    terminal.until(lambda: percent(terminal.line(">", "the-burner"), 1) > 10, "its thread that burns")
+    terminal.until(lambda: percent(terminal.line(">", "the-burner"), 1) > BUSY, "its thread that burns")
 
 
 def test_expressions_and_words_filter_and_letters_sort(
     terminal: Terminal, burner: str, start_top: Any
 ) -> None:
     start_top("--no-color")
-    terminal.type(f"/cpu > 10 and name:{burner[:-2]}*")
+    terminal.type(f"/cpu > {BUSY} and name:{burner[:-2]}*")
     terminal.until(lambda: terminal.line(burner, "running"), "the container that burns")
     terminal.press("C-u")
     terminal.type(f"cpu < 0 and name:{burner}")
@@ -372,7 +382,7 @@ def test_ps_lists_containers_and_a_containers_processes(
         return found
 
     eventually(lambda: process()["threads"] == 7, "all its threads")
-    eventually(lambda: process()["cpu_percent"] > 10, "its load")
+    eventually(lambda: process()["cpu_percent"] > BUSY, "its load")
     processes = shared_taffrail.taffrail("ps", burner).splitlines()
     assert "the-burner" in processes[1], "the command line, what it prints made visible"
     assert "\\x0a" in processes[1]
