@@ -168,8 +168,10 @@ def test_a_kernel_that_does_not_tell_exits_costs_no_exit_code(bundles: Any) -> N
 
     async def first(shims: Any) -> int:
         handle = await shims.run(spec)
-        await asyncio.sleep(0.5)  # ten times what it takes to be parked
-        return int(handle.shim_pid)
+        shim_pid = int(handle.shim_pid)
+        await asyncio.sleep(1)  # twenty times what it takes to be parked
+        assert handle.shim_pid == shim_pid
+        return shim_pid
 
     async def second(shims: Any) -> Any:
         handle = await shims.adopt(spec)
