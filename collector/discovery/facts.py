@@ -77,7 +77,7 @@ class Facts:
         return found[0] if found else None
 
     def find(self, scope: Scope, process: Process | None) -> Found:
-        """Everything there is to know; files that cannot be read are logged and leave gaps."""
+        """Everything there is to know; files that cannot be read leave gaps."""
         keeper = self._keeper(process)
         container_id, engine, name = _identity(scope, keeper)
         container = Container(
@@ -94,7 +94,7 @@ class Facts:
         try:
             return self._complete(scope, keeper, container)
         except (OSError, ValueError) as error:
-            logger.info("no files say more of container %s of %s: %s", name, engine, error)
+            logger.debug("no files say more of container %s of %s: %s", name, engine, error)
             return Found(self._pod(scope, container) if scope.pod_uid else container)
 
     def _complete(self, scope: Scope, keeper: Keeper | None, container: Container) -> Found:
