@@ -50,7 +50,7 @@ from taffrail.log_metrics import (
     tail_metrics,
 )
 from taffrail.tokens import read_tokens
-from taffrail.wiring import Endpoints, make_paths, split_address, write_endpoints
+from taffrail.wiring import Endpoints, make_paths, split_address, withdraw_endpoints, write_endpoints
 
 __all__ = ["Agent"]
 
@@ -209,6 +209,7 @@ class Agent:
         self._endpoints = replace(inputs.endpoints, http=address_text(*runner.addresses[-1][:2]))
         # Whoever finds the socket answering may read where everything listens.
         write_endpoints(self._paths, self._endpoints)
+        stack.callback(withdraw_endpoints, self._paths)
         self._paths.agent_socket.unlink(missing_ok=True)
         await web.UnixSite(runner, str(self._paths.agent_socket)).start()
         self._paths.agent_socket.chmod(0o660)

@@ -1,7 +1,7 @@
 """Small facts the commands share about a running Taffrail: its roots, and where it listens.
 
-The agent writes the addresses it really bound to ``<run>/agent.json``, so a port 0 in the configuration
-and a port taken by something else are both seen by everyone.
+While it runs the agent has the addresses it really bound in ``<run>/agent.json``, so a port 0 in the
+configuration and a port taken by something else are both seen by everyone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from taffrail.config import Config
 from taffrail.errors import CommandError
 from taffrail.paths import Paths
 
-__all__ = ["Endpoints", "describe", "make_paths", "read_endpoints", "split_address", "write_endpoints"]
+__all__ = [
+    "Endpoints",
+    "describe",
+    "make_paths",
+    "read_endpoints",
+    "split_address",
+    "withdraw_endpoints",
+    "write_endpoints",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,12 @@ def write_endpoints(paths: Paths, endpoints: Endpoints) -> None:
     fresh = _file(paths).with_suffix(".new")
     fresh.write_bytes(orjson.dumps(asdict(endpoints)))
     fresh.replace(_file(paths))
+
+
+def withdraw_endpoints(paths: Paths) -> None:
+    """The agent stops: what says where it listens goes, and so does its socket."""
+    for path in (_file(paths), paths.agent_socket):
+        path.unlink(missing_ok=True)
 
 
 def read_endpoints(paths: Paths) -> Endpoints:
