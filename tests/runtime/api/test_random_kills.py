@@ -41,7 +41,7 @@ SEED = int(os.environ.get("KILL_SEED", "1"))
 ALIVE = {"shim": 55, "receiver": 30, "template": 9, "engine": 6}
 #: Whose shims are parked between two bursts, as others are after ten seconds.
 PARKED = ("json-file", "local")
-PARK_SECONDS = 0.01
+PARK_SECONDS = 0.001
 ENDING = {"shim": 60, "receiver": 20, "engine": 20}
 #: Kernels before 6.15 cannot tell how a process ended whose parent was killed; Docker's word for that is 255.
 TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
@@ -151,7 +151,7 @@ def writers(root: Path) -> dict[str, Writer]:
     rotated = {"max-size": "300k", "max-file": "1000"}
     return {
         "json-file": Writer("json-file", rotated),
-        "local": Writer("local", rotated, pause=250_000),
+        "local": Writer("local", rotated, pause=1_000_000),
         "gelf": Writer("gelf", {"gelf-address": f"tcp://{gelf.address}"}, gelf),
         "fluentd-ack": Writer(
             "fluentd",
@@ -176,6 +176,13 @@ def processes(engine: EngineProcess, name: str) -> list[int]:
                 if (entry / "comm").read_text().startswith(name) and mark in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
     return sorted(found)
+
+
+def is_parked(pid: int) -> bool:
+    """Whether the shim is parked: once it is not, it writes to the container's own log."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/fd/2").readlink().name == "template.log"
+    return False
 
 
 def all_held(engine: EngineProcess, writers: Collection[Writer]) -> bool:
@@ -213,10 +220,12 @@ class Hunt:
         pids = processes(self.host, "shim:")
         if not pids:
             return False
+        parked = [pid for pid in pids if is_parked(pid)]
+        if parked and self.chance.random() < 0.3:
+            pids = parked
         pid = self.chance.choice(pids)
-        with contextlib.suppress(OSError):
-            # It opens the container's own log once it is no longer parked.
-            self.parked += Path(f"/proc/{pid}/fd/2").readlink().name == "template.log"
+        self.parked += pid in parked
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return True
 
