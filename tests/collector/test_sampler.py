@@ -114,8 +114,10 @@ def test_a_throttled_container(make_cgroup: Any, containers: Containers, sampler
     assert sample is not None
     assert sample.cpu is not None
     assert sample.cpu.quota_us == 20000
-    assert (sample.cpu.throttled_periods or 0) >= 5
-    assert (sample.cpu.throttled_seconds or 0) > 0.2
+    # How often depends on what else the host runs. It waits by now, so the kernel's own count stands still.
+    stat = dict(map(str.split, (made.directories["cpu"] / "cpu.stat").read_text().splitlines()))
+    assert sample.cpu.throttled_periods == int(stat["nr_throttled"])
+    assert sample.cpu.throttled_seconds == pytest.approx(int(stat["throttled_time"]) / 1e9)
 
 
 def test_an_oom_kill_is_counted_and_survives_the_cgroup(
