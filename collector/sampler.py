@@ -262,8 +262,8 @@ class Sampler:
     def _start(self, container: Container) -> None:
         ended = self._ended.pop(container.id, None)
         history = ended.history if ended else History(self._history_points)
-        if ended:
-            history.started_anew()
+        if ended and not (container.pid and container.pid == ended.container.pid):
+            history.started_anew()  # else it was let go and is found again, with what it had used
         try:
             target = Target(
                 container, self._layout, self.roots, history, self._oom_kills, per_cpu=self._per_cpu

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Growth", "growth"]
 
+#: A first step that was shorter counts as this long.
+_LEAST_FIRST_US = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Growth:
@@ -42,7 +45,11 @@ def growth(rows: Rows) -> Growth:
     carries = rows[is_carry][behind < len(values)]
     behind = behind[behind < len(values)]
     began = carries["flags"] == BEGAN
-    span[behind[began]] = times[behind[began]] - carries[BEGAN_AT][began]
+    first = times[behind[began]] - carries[BEGAN_AT][began]
+    # What it took to make a container is charged to its first moments, as several processors' work of a few
+    # milliseconds where the first step ends with them. Its whole life stays as short as it was.
+    lived_on = (behind[began] + 1 < len(values)) & (first > 0)
+    span[behind[began]] = np.where(lived_on, np.maximum(first, _LEAST_FIRST_US), first)
     known = span > 0
     # A new run that nobody saw begin: CPU time is less than it was, all of the new totals is growth.
     anew = np.diff(values["cpu_us"], prepend=values["cpu_us"][:1]) < 0

@@ -195,6 +195,17 @@ def test_a_restart_is_a_new_cgroup_in_the_same_history(
     assert set(starts[points + 1 :]) == {1}  # between them the last read of the first run
 
 
+def test_one_that_is_lost_sight_of_and_found_again_goes_on_counting(
+    make_cgroup: Any, containers: Containers, sampler: Sampler
+) -> None:
+    made = make_cgroup()
+    known = container(made, started(made))
+    containers.update(known)
+    containers.update(replace(known, state="exited", pid=0))
+    containers.update(known)
+    assert {point.starts for point in sampler.history(known.id)} == {0}, "it is the same run"
+
+
 @pytest.mark.parametrize(
     ("mode", "own", "counted"), [("bridge", True, True), ("bridge", False, False), ("host", False, False)]
 )
