@@ -84,15 +84,16 @@ class Past:
         )
 
     def _at(self, steps: StepLog, time_us: int, reach_us: int) -> Moment | None:
+        last_us = steps.last_us  # first: a step that is written meanwhile may be of a later time
         following = next(_decoded(steps.between(time_us, time_us + 6 * reach_us)), None)
         if following is not None:
             until_us, step = following
             if time_us < until_us - max(step.span_us, reach_us) - _SLACK_US:
                 return None  # nobody looked then
-        elif not 0 <= time_us - steps.last_us <= 2 * reach_us + _SLACK_US:
+        elif not 0 <= time_us - last_us <= 2 * reach_us + _SLACK_US:
             return None
         else:  # its step is not over yet
-            until_us = steps.last_us
+            until_us = last_us
         found = [(at_us, step) for at_us, step in _decoded(steps.up_to(until_us))]
         if not found:
             return None
