@@ -294,18 +294,18 @@ def test_a_question_is_answered_from_the_step_that_covers_the_moment(tmp_path: P
 def test_a_step_written_while_the_newest_is_asked_for_hides_it_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = filled(tmp_path, 600)
+    archive = filled(tmp_path, 590)
     between = archive.fine.between
 
     def meanwhile(since_us: int, until_us: int) -> Iterator[tuple[int, bytes]]:
         found = list(between(since_us, until_us))
-        time_us = BASE + 610 * SECOND
+        time_us = BASE + 600 * SECOND
         archive.append(time_us, Step(10 * SECOND, True, (group("a", process(1)),)), time_us * 1000)
         return iter(found)
 
     monkeypatch.setattr(archive.fine, "between", meanwhile)
-    past = Past(archive, clock=lambda: (BASE + 610 * SECOND) * 1000)
-    assert past.at(BASE + 605 * SECOND).to_us == BASE + 600 * SECOND
+    past = Past(archive, clock=lambda: (BASE + 600 * SECOND) * 1000)
+    assert past.at(BASE + 595 * SECOND).to_us == BASE + 590 * SECOND
     archive.close()
 
 
