@@ -17,10 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Start or remove the demonstration on a running engine."""
+    """Start or remove the demonstration on a running engine. Raises CommandError where none answers."""
     from taffrail.demo import remove_demo, start_demo
+    from taffrail.errors import CommandError
     from taffrail.logs import setup_logging
+    from taffrail.wiring import make_paths
 
     setup_logging(config.log)
-    (remove_demo if args.remove else start_demo)(config)
+    try:
+        (remove_demo if args.remove else start_demo)(config)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        socket = make_paths(config).engine_socket
+        raise CommandError(f"no engine answers at {socket}: start one with 'taffrail up'") from error
     return 0
