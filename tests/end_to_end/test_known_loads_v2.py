@@ -153,12 +153,12 @@ def test_half_a_cpu_is_throttled_and_stalls(v2: Taffrail, eventually: Callable[.
     first = counted()
     eventually(lambda: counted()[0] >= first[0] + 50, "5 s of periods")
     periods, used, throttled, waited = (now - then for now, then in zip(counted(), first, strict=True))
-    seconds = periods / 10
-    assert used == pytest.approx(0.5 * seconds, rel=0.25)
-    assert 0.1 * periods < throttled <= periods  # a busy host takes its share, too
-    assert 0.1 * seconds < waited <= seconds
+    # A busy host takes its share, too: only a period that was throttled has used all of its 50 ms.
+    assert 0 < throttled <= periods
+    assert 0.9 * throttled <= used / 0.05 <= 1.1 * periods
+    assert 0 < waited <= periods / 10
     assert v2.value("burner", "container_cpu_limit_cores") == 0.5
-    assert v2.value("burner", "container_pressure_cpu_waiting_avg10") > 10
+    eventually(lambda: v2.value("burner", "container_pressure_cpu_waiting_avg10") > 1, "a stall, in percent")
 
 
 def test_memory_is_held_and_cached_as_the_kernel_says(v2: Taffrail, eventually: Callable[..., None]) -> None:
