@@ -19,6 +19,7 @@ import zstandard
 from isal import isal_zlib
 
 from collector.history.rows import COLUMNS, ROW_BYTES, Definition, Packed, pack, row_type, times, unpack
+from collector.history.window_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,32 +151,24 @@ def decode_columns(data: bytes, number: int) -> Rows:
 
 def write_sealed(path: Path, containers: Iterable[tuple[Definition, Packed]]) -> None:
     """Write a sealed window: under another name first, so that it is whole or not there. Raises OSError."""
-    temporary = path.with_name(path.name + ".tmp")
     index: list[list[object]] = []
     first, last, total, highest, offset = 0, 0, 0, 0, 0
-    try:
-        with temporary.open("wb") as file:
-            for definition, rows in containers:
-                chunk = encode_columns(rows)
-                file.write(chunk)
-                when = times(rows)
-                low, high = min(when), max(when)
-                index.append([*definition, offset, len(chunk), len(when), low, high])
-                offset += len(chunk)
-                total += len(when)
-                first, last = min(first or low, low), max(last, high)
-                highest = max(highest, definition.number)
-            packed = zstandard.ZstdCompressor(level=3).compress(orjson.dumps(index))
-            footer = _FOOTER.pack(
-                offset, len(packed), isal_zlib.crc32(packed), first, last, total, len(index), highest
-            )
-            file.write(packed + footer + _END.pack(isal_zlib.crc32(footer), _MAGIC))
-            file.flush()
-            os.fdatasync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        for definition, rows in containers:
+            chunk = encode_columns(rows)
+            file.write(chunk)
+            when = times(rows)
+            low, high = min(when), max(when)
+            index.append([*definition, offset, len(chunk), len(when), low, high])
+            offset += len(chunk)
+            total += len(when)
+            first, last = min(first or low, low), max(last, high)
+            highest = max(highest, definition.number)
+        packed = zstandard.ZstdCompressor(level=3).compress(orjson.dumps(index))
+        footer = _FOOTER.pack(
+            offset, len(packed), isal_zlib.crc32(packed), first, last, total, len(index), highest
+        )
+        file.write(packed + footer + _END.pack(isal_zlib.crc32(footer), _MAGIC))
 
 
 class SealedWindow:

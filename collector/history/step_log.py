@@ -25,7 +25,7 @@ from collector.history.step_frames import (
     find_frame,
     parse_header,
 )
-from collector.history.window_files import find_windows, write_frame
+from collector.history.window_files import find_windows, whole_file, write_frame
 
 __all__ = ["StepLog", "StepLosses"]
 
@@ -182,22 +182,14 @@ class StepLog:
         growing = self._growing
         assert growing is not None
         path = self._path(growing.sequence, "sealed")
-        temporary = path.with_name(path.name + ".tmp")
         made = _Window(path, growing.sequence)
         data = _whole(growing)  # a window that cannot be read now may be later
-        try:
-            with temporary.open("wb") as file:
-                for steps in _together(self._steps_in(data, growing.path)):
-                    frame = encode(steps, _SEALED_LEVEL)
-                    file.write(frame)
-                    made.bytes += len(frame)
-                    made.note(len(steps), min(steps)[0], max(steps)[0])
-                file.flush()
-                os.fdatasync(file.fileno())
-            temporary.rename(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with whole_file(path) as file:
+            for steps in _together(self._steps_in(data, growing.path)):
+                frame = encode(steps, _SEALED_LEVEL)
+                file.write(frame)
+                made.bytes += len(frame)
+                made.note(len(steps), min(steps)[0], max(steps)[0])
         self._close_growing()
         if made.steps:
             self._sealed.append(made)

@@ -6,11 +6,14 @@ window's owner (``tier.py``, ``step_log.py``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["find_windows", "write_frame"]
+__all__ = ["find_windows", "whole_file", "write_frame"]
 
 
 def find_windows(directory: Path, name: str, *kinds: str) -> dict[int, dict[str, Path]]:
@@ -46,3 +49,18 @@ def write_frame(descriptor: int, frame: bytes, offset: int) -> int:
         os.ftruncate(descriptor, offset)
         raise
     return at
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is at ``path`` once all of it is on disk, and else is not there. Raises OSError."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fdatasync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
