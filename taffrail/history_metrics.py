@@ -41,8 +41,7 @@ def history_metrics(archive: Archive, recorder: Recorder) -> Source:
         lost = OwnCounter(
             "taffrail_history_lost_steps", "Steps that could not be written, by cause.", labels=["cause"]
         )
-        for cause, count in tuple(losses.steps.items()):
-            lost.add([cause], count)
+        lost.add_each(losses.steps)
         yield lost
         yield OwnCounter(
             "taffrail_history_failures", "Times that recording failed as a whole.", value=recorder.failures

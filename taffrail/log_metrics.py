@@ -133,8 +133,7 @@ def exporter_metrics(exporter: ElasticsearchExporter) -> Source:
         failures = OwnCounter(
             "taffrail_elasticsearch_failures", "Requests without success, by cause.", labels=["cause"]
         )
-        for cause, count in tuple(now.failures.items()):
-            failures.add([cause], count)
+        failures.add_each(now.failures)
         yield failures
         yield OwnGauge(
             "taffrail_elasticsearch_up",
@@ -155,22 +154,19 @@ def tail_metrics(tails: Tails) -> Source:
         lost = OwnCounter(
             "taffrail_tail_lost_lines", "Lines known to be lost before they were read.", labels=["cause"]
         )
-        for cause, lines in tuple(totals.lost_lines.items()):
-            lost.add([cause], lines)
+        lost.add_each(totals.lost_lines)
         yield lost
         lost = OwnCounter(
             "taffrail_tail_lost_bytes", "Bytes known to be lost before they were read.", labels=["cause"]
         )
-        for cause, size in tuple(totals.lost_bytes.items()):
-            lost.add([cause], size)
+        lost.add_each(totals.lost_bytes)
         yield lost
         losses = OwnCounter(
             "taffrail_tail_losses",
             "Places in containers' logs where lines are missing, known to be or not, each marked in the log.",
             labels=["cause"],
         )
-        for cause, places in tuple(totals.losses.items()):
-            losses.add([cause], places)
+        losses.add_each(totals.losses)
         yield losses
         yield OwnCounter(
             "taffrail_tail_unverified_rotations",

@@ -127,8 +127,7 @@ def host_metrics(groups: HostGroups, page: NodePage) -> Source:
         failures = OwnCounter(
             "taffrail_host_failures", "Readings of a group of host counters that failed.", labels=["group"]
         )
-        for group, count in tuple(groups.failures.items()):
-            failures.add([group], count)
+        failures.add_each(groups.failures)
         yield failures
         yield OwnGauge(
             "taffrail_host_series", "Host series under Node Exporter's names on the page.", value=page.series

@@ -6,7 +6,7 @@ container they are too many to be made of its samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client.utils import floatToGoString
 
@@ -38,6 +38,10 @@ class OwnFamily:
     def add(self, labels: Iterable[str], value: Number) -> None:
         """A series by the values of its labels, as many as the family has labels."""
         self.series.append((tuple(labels), value))
+
+    def add_each(self, values: Mapping[str, Number]) -> None:
+        """A series for every entry, by the value of the only label. Other threads may add entries meanwhile."""
+        self.series += [((label,), value) for label, value in tuple(values.items())]
 
 
 class OwnCounter(OwnFamily):

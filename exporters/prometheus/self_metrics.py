@@ -74,8 +74,7 @@ class SelfMetrics:
             "Scrapes in which a part could not tell its metrics.",
             labels=["part"],
         )
-        for part, count in tuple(self._failures.items()):
-            failures.add([part], count)
+        failures.add_each(self._failures)
         yield failures
 
 
@@ -97,8 +96,7 @@ def sampling_metrics(sampler: Sampler, exposition: Exposition) -> Source:
         failures = OwnCounter(
             "taffrail_sampling_failures", "Counters that could not be read.", labels=["controller"]
         )
-        for controller, count in tuple(sampler.failures.items()):
-            failures.add([controller], count)
+        failures.add_each(sampler.failures)
         yield failures
         yield OwnGauge(
             "taffrail_exposition_series", "Container and host series on the page.", value=exposition.series
@@ -165,8 +163,7 @@ def cgroup_metrics(discovery: CgroupDiscovery) -> Source:
             value=discovery.lost_events,
         )
         failures = OwnCounter("taffrail_cgroup_failures", "Failures by what was tried.", labels=["what"])
-        for what, count in tuple(discovery.failures.items()):
-            failures.add([what], count)
+        failures.add_each(discovery.failures)
         yield failures
 
     return source

@@ -34,8 +34,7 @@ def remote_write_metrics(exporter: RemoteWriteExporter) -> Callable[[], Iterable
         }
         for name, (text, counts) in by_cause.items():
             family = OwnCounter(_PREFIX + name, text, labels=["cause"])
-            for cause, count in tuple(counts.items()):
-                family.add([cause], count)
+            family.add_each(counts)
             yield family
         oldest = queue.oldest_ms
         gauges = {
