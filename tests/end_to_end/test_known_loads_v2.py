@@ -156,7 +156,7 @@ def test_half_a_cpu_is_throttled_and_stalls(v2: Taffrail, eventually: Callable[.
     # A busy host takes its share, too: only a period that was throttled has used all of its 50 ms.
     assert 0 < throttled <= periods
     assert 0.9 * throttled <= used / 0.05 <= 1.1 * periods
-    assert 0 < waited <= periods / 10
+    assert 0 < waited <= 1.1 * periods / 10
     assert v2.value("burner", "container_cpu_limit_cores") == 0.5
     eventually(lambda: v2.value("burner", "container_pressure_cpu_waiting_avg10") > 1, "a stall, in percent")
 
