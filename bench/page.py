@@ -1,8 +1,9 @@
 """The whole page of ``/metrics`` as a Prometheus gets it: CPU by part, and of a scrape over HTTP, plain and gzip.
 
 Made containers (a cgroup, a network namespace and a veth each, a log of ours by turns json-file and gelf), slow groups
-read once, everything in this process but the one who scrapes. No container works and no pass is made meanwhile, as
-the agent makes it once a second anyway; with ``--busy`` one is made before every page and not counted.
+read once, everything in this process but the one who scrapes, who keeps the connection as Prometheus does. No
+container works and no pass is made meanwhile, as the agent makes it once a second anyway; with ``--busy`` one is made
+before every page and not counted.
 """
 
 from __future__ import annotations
@@ -48,14 +49,25 @@ from taffrail.log_metrics import delivery_metrics, gap_metrics
 __all__ = ["main"]
 
 _PAGES = 20
+#: Pages that a scraper gets at least; what they and the scraper's start cost is taken off.
+_FEW = 2
 _SCRAPER = """
-import sys, urllib.request
-url, encoding, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import http.client, sys
+port, encoding, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 for _ in range(count):
-    request = urllib.request.Request(url, headers={"Accept-Encoding": encoding})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        answer.read()
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": encoding})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.status
+    answer.read()
 """
+
+
+class Resting(Sampler):
+    """Makes no pass for a page."""
+
+    def sample_if_older(self, seconds: float = 1.0) -> None:
+        """What there is is new enough."""
 
 
 def with_log(container: Container, driver: str, directory: Path) -> Container:
@@ -82,7 +94,7 @@ def agent_of(count: int) -> Iterator[tuple[Exposition, Sampler, NodePage, SelfMe
         contextlib.ExitStack() as stack,
     ):
         registry, board = Containers(), Board()
-        sampler = Sampler(registry)
+        sampler = Resting(registry)
         stack.callback(sampler.close)
         for number, container in enumerate(made):
             driver = ("json-file", "gelf")[number % 2]
@@ -121,20 +133,21 @@ async def scrape(
 ) -> float:
     """Seconds of CPU of this process a scrape, by a client in a process of its own."""
     app = web.Application()
-    sampler.sample_all(time.time_ns() + 3600 * 10**9)  # so new that no scrape makes a pass
-    routes(app, exposition, sampler, own, max_age=0, node=node)  # and none is had by two
+    routes(app, exposition, sampler, own, max_age=0, node=node)  # no page is had by two
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
-        started = 0.0
-        for number in (2, _PAGES):
+        port = str(runner.addresses[0][1])
+        spent = []
+        for number in (_FEW, _FEW + _PAGES):
             started = time.process_time()
-            words = (sys.executable, "-c", _SCRAPER, url, encoding, str(number))
+            words = (sys.executable, "-c", _SCRAPER, port, encoding, str(number))
             client = await asyncio.create_subprocess_exec(*words)
-            await client.wait()
-        return (time.process_time() - started) / _PAGES
+            if await client.wait():
+                raise RuntimeError(f"the scraper of port {port} ended with {client.returncode}")
+            spent.append(time.process_time() - started)
+        return (spent[1] - spent[0]) / _PAGES
     finally:
         await runner.cleanup()
 
@@ -163,9 +176,9 @@ def measure(count: int, busy: bool) -> list[Row]:
         rows += [
             Row(f"{count} containers: gzip of {len(body) / 1e6:.1f} MB", "ms", packing * 1e3),
             Row(f"{count} containers: a scrape of {whole} series", "ms", plain * 1e3),
-            Row("a series", "µs", plain / whole * 1e6, budget=budget),
+            Row("a series", "µs", plain / whole * 1e6),
             Row(f"{count} containers: the same, gzip", "ms", packed * 1e3),
-            Row("a series", "µs", packed / whole * 1e6),
+            Row("a series", "µs", packed / whole * 1e6, budget=budget),
         ]
         return rows
 
