@@ -1,4 +1,4 @@
-"""Our own metrics: what the agent costs and what it lost; the process's and the interpreter's by prometheus-client.
+"""Our own metrics: what the agent costs and what it lost.
 
 Parts of the product register a callable that yields families; it is called at each scrape, so nobody has to
 keep a metric object in step. Container series are not here (``exposition.py``).
@@ -11,15 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import generate_latest
-
 from collector.discovery.cgroups import CgroupDiscovery
 from collector.discovery.engine_api import EngineDiscovery
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge, OwnWriter
 from exporters.prometheus.plan import Sink
+from exporters.prometheus.process_metrics import process_metrics
 
 __all__ = ["SelfMetrics", "Source", "cgroup_metrics", "discovery_metrics", "sampling_metrics"]
 
@@ -33,12 +31,11 @@ class SelfMetrics:
     """The sources, and the process's own series."""
 
     def __init__(self) -> None:
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        PlatformCollector(registry=self._process)
-        GCCollector(registry=self._process)
         self._failures: dict[str, int] = {}
-        self._sources: list[tuple[str, Source]] = [("self_metrics", self._own)]
+        self._sources: list[tuple[str, Source]] = [
+            ("process", process_metrics()),
+            ("self_metrics", self._own),
+        ]
         self._writer = OwnWriter()
         self._lock = threading.Lock()
 
@@ -54,7 +51,6 @@ class SelfMetrics:
 
     def write(self, sink: Sink) -> None:
         """Give them to ``sink``, a part's families at a time."""
-        sink(generate_latest(self._process))
         for name, source in tuple(self._sources):
             sink(self._part(name, source))
 
