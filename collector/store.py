@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import zstandard
 
+from collector.clock_trust import ClockTrust
 from collector.cursor import Position, StoreCursor, Taken, Token, settle
 from collector.hits import TIME_LIMIT_SECONDS, Hit
 from collector.retention import Victim, choose
@@ -68,8 +69,9 @@ class Store:
         segment_bytes: int = SEGMENT_BYTES,
         background: bool = True,
         roots: Roots | None = None,
+        clock: ClockTrust | None = None,
     ) -> None:
-        """Open or make the store. ``max_bytes`` bounds its files.
+        """Open or make the store. ``max_bytes`` bounds its files; ``clock`` says whether age may take any.
 
         Raises StoreLocked, or OSError naming the file. Without ``background`` nothing is sealed or removed
         but by ``maintain``.
@@ -77,6 +79,7 @@ class Store:
         self._directory = directory
         self._max_bytes = max_bytes
         self._max_age_seconds = max_age_seconds
+        self._clock = clock or ClockTrust()
         self._segment_bytes = min(segment_bytes, max(max_bytes // 8, 64 << 10))
         self._lock = threading.Lock()  # of everything below
         self._compressors = threading.local()
@@ -402,8 +405,9 @@ class Store:
 
     def _retain(self) -> None:
         oldest_ns = None
-        if self._max_age_seconds is not None:
-            oldest_ns = time.time_ns() - int(self._max_age_seconds * 1e9)
+        now_ns = time.time_ns()
+        if self._max_age_seconds is not None and self._clock.trusts(now_ns):
+            oldest_ns = now_ns - int(self._max_age_seconds * 1e9)
         while True:
             with self._lock:
                 if self._closed:

@@ -37,7 +37,7 @@ from taffrail.agent_parts import Core, make_core
 from taffrail.agent_processes import add_processes
 from taffrail.config import Config
 from taffrail.heap import freeze, keep_trimmed
-from taffrail.history_metrics import history_metrics
+from taffrail.history_metrics import clock_metrics, history_metrics
 from taffrail.http_security import http_tls, refuse_if_open, token_check
 from taffrail.log_metrics import (
     delivery_metrics,
@@ -128,6 +128,7 @@ class Agent:
         work += self._exports(core)
         own.register(sampling_metrics(sampler, core.exposition))
         own.register(lane_metrics(core.lanes))
+        own.register(clock_metrics(core.clock))
         own.register(discovery_metrics(discoveries))
         own.register(store_metrics(store))
         own.register(tail_metrics(tails))
@@ -182,7 +183,7 @@ class Agent:
         containers, sampler = core.containers, core.sampler
         if not limit:
             return HistoryReader(containers, sampler, None, host), []
-        archive = Archive(self._paths.collector_state / "history", limit)
+        archive = Archive(self._paths.collector_state / "history", limit, clock=core.clock)
         stack.callback(archive.close)
         recorder = Recorder(sampler, archive, host)
         stack.callback(recorder.record, unfinished=True)

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collector.clock_trust import ClockTrust
 from collector.discovery.registry import Containers
 from collector.enrich import Sources
 from collector.host.collection import HostGroups
@@ -18,6 +19,7 @@ from collector.lanes.lane import Lane
 from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sampler import Sampler
+from collector.segments.opening import boot_id
 from collector.store import Store
 from exporters.prometheus.exposition import Exposition
 from exporters.prometheus.labels import DEFAULT_LABELS, LabelRules
@@ -36,6 +38,7 @@ class Core:
     """What all other parts read from or write to."""
 
     roots: Roots
+    clock: ClockTrust
     containers: Containers
     store: Store
     sampler: Sampler
@@ -50,10 +53,12 @@ def make_core(config: Config, paths: Paths, stack: contextlib.AsyncExitStack) ->
     """Build it; the stack closes it. Raises OSError naming what cannot be opened, ValueError for lanes."""
     roots = Roots(paths.proc, paths.sys)
     containers = Containers()
+    clock = ClockTrust(paths.collector_state / "clock.json", boot_id(paths.proc))
     store = Store(
         paths.collector_state / "store",
         max_bytes=config.store.max_size,
         max_age_seconds=config.store.max_age or None,
+        clock=clock,
     )
     stack.callback(store.close)
     oom_kills = OomKills(paths.collector_state / "oom_kills.json")
@@ -90,4 +95,4 @@ def make_core(config: Config, paths: Paths, stack: contextlib.AsyncExitStack) ->
     groups = HostGroups(roots, config.collector.host_groups)
     node = NodePage(groups, __version__)
     own.register(host_metrics(groups, node))
-    return Core(roots, containers, store, sampler, sources, lanes, exposition, node, own)
+    return Core(roots, clock, containers, store, sampler, sources, lanes, exposition, node, own)

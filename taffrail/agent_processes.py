@@ -48,6 +48,7 @@ def add_processes(
             paths.collector_state / "processes",
             collector.process_history_max_size,
             collector.process_history_interval,
+            core.clock,
         )
         stack.callback(archive.close)
         recorder = ProcessRecorder(core.containers, core.roots, archive)
@@ -60,7 +61,7 @@ def add_processes(
         work.append(("connections", api.graph.run))
         if collector.connection_history_max_size:
             connections = MapHistory(
-                paths.collector_state / "connections", collector.connection_history_max_size
+                paths.collector_state / "connections", collector.connection_history_max_size, core.clock
             )
             stack.callback(connections.close)
             keeper = MapRecorder(api.graph, connections)

@@ -1,15 +1,37 @@
-"""The history's own metrics: what it holds, how far back it reaches, what was lost or taken, by cause."""
+"""The history's own metrics: what it holds, how far back it reaches, what was lost or taken, by cause.
+
+And whether the clock is believed, by which history and logs are removed for their age.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from collector.clock_trust import ClockTrust
 from collector.history.archive import Archive
 from collector.history.recorder import Recorder
 from exporters.prometheus.own_families import OwnCounter, OwnFamily, OwnGauge
 from exporters.prometheus.self_metrics import Source
 
-__all__ = ["history_metrics"]
+__all__ = ["clock_metrics", "history_metrics"]
+
+
+def clock_metrics(clock: ClockTrust) -> Source:
+    """Read at the scrape."""
+
+    def source() -> Iterator[OwnFamily]:
+        yield OwnGauge(
+            "taffrail_clock_trusted",
+            "1 if history and logs may be removed for their age, 0 while the clock is in doubt.",
+            value=int(clock.trusted),
+        )
+        yield OwnCounter(
+            "taffrail_clock_failures",
+            "Times that the time the clock was last seen could not be read or written.",
+            value=clock.failures,
+        )
+
+    return source
 
 
 def history_metrics(archive: Archive, recorder: Recorder) -> Source:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collector.history.clock_trust import ClockTrust
+from collector.clock_trust import ClockTrust
 from collector.history.rows import AT, ROW_BYTES, TOTALS, Definition, Packed, Row, times, unpack
 from collector.history.steps import coarser
 from collector.history.tier import MINUTES, TENS, Losses, Resolution, Tier
@@ -60,8 +60,9 @@ class Archive:
         directory: Path,
         max_bytes: int = 256 << 20,
         resolutions: tuple[Resolution, Resolution] = (TENS, MINUTES),
+        clock: ClockTrust | None = None,
     ) -> None:
-        """Open what is there, repaired. Raises OSError."""
+        """Open what is there, repaired. ``clock`` says whether age may take anything. Raises OSError."""
         self.max_bytes = max_bytes
         self.losses = Losses()
         self.rows_written = 0
@@ -74,7 +75,7 @@ class Archive:
         self._step_us = 0  # of the newest step
         self._minute = bytearray()  # its packed rows, in the order written
         self._ending: set[int] = set()
-        self._clock = ClockTrust(resolutions[1].step)
+        self._clock = clock or ClockTrust()
         self._closed = False
         self._replay()
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collector.history.clock_trust import ClockTrust
+from collector.clock_trust import ClockTrust
 from collector.history.step_frames import (
     HEADER_BYTES,
     BadFrame,
@@ -68,10 +68,19 @@ class _Window:
 class StepLog:
     """The windows of one kind of step in a directory of its own."""
 
-    def __init__(self, directory: Path, name: str, *, keep: int, window: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        *,
+        keep: int,
+        window: int,
+        max_bytes: int,
+        clock: ClockTrust | None = None,
+    ) -> None:
         """``keep``: seconds a step is kept; ``window``: seconds a file goes on. Opens what is there, repaired.
 
-        Raises OSError.
+        ``clock`` says whether age may take anything. Raises OSError.
         """
         self.losses = StepLosses()
         self.steps_written = 0
@@ -79,7 +88,7 @@ class StepLog:
         self._directory, self._name = directory, name
         self._window_us = window * 1_000_000
         self._max_bytes = max_bytes
-        self._clock = ClockTrust(60.0)
+        self._clock = clock or ClockTrust()
         self._lock = threading.RLock()
         self._sealed: list[_Window] = []
         self._growing: _Window | None = None

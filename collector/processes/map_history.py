@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import orjson
 
+from collector.clock_trust import ClockTrust
 from collector.history.step_log import StepLog
 from collector.processes.graph import ConnectionGraph, Edge, Node, Picture
 
@@ -50,9 +51,11 @@ class PastMap:
 class MapHistory:
     """The steps on disk, and the answers made of them. Safe to use from any thread."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
-        """Raises OSError."""
-        self.steps = StepLog(directory, "minutes", keep=7 * 86400, window=4 * 3600, max_bytes=max_bytes)
+    def __init__(self, directory: Path, max_bytes: int, clock: ClockTrust | None = None) -> None:
+        """``clock`` says whether age may take any step. Raises OSError."""
+        self.steps = StepLog(
+            directory, "minutes", keep=7 * 86400, window=4 * 3600, max_bytes=max_bytes, clock=clock
+        )
 
     def between(self, since_us: int, until_us: int) -> PastMap:
         """All that was seen in a range."""

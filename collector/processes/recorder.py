@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from collector.cgroup.layout import Layout, parse_cgroup
+from collector.clock_trust import ClockTrust
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.history.step_log import StepLog
@@ -53,12 +54,16 @@ _FIRST_SECONDS = 0.25
 class ProcessArchive:
     """Both resolutions on disk; minutes are made of the finer steps."""
 
-    def __init__(self, directory: Path, max_bytes: int, step: float = 10.0) -> None:
-        """``step``: seconds between fine steps. Raises OSError."""
+    def __init__(
+        self, directory: Path, max_bytes: int, step: float = 10.0, clock: ClockTrust | None = None
+    ) -> None:
+        """``step``: seconds between fine steps; ``clock`` says whether age may take any. Raises OSError."""
         self.step = step
         half = max_bytes // 2
-        self.fine = StepLog(directory, "steps", keep=6 * 3600, window=1800, max_bytes=half)
-        self.coarse = StepLog(directory, "minutes", keep=7 * 86400, window=4 * 3600, max_bytes=half)
+        self.fine = StepLog(directory, "steps", keep=6 * 3600, window=1800, max_bytes=half, clock=clock)
+        self.coarse = StepLog(
+            directory, "minutes", keep=7 * 86400, window=4 * 3600, max_bytes=half, clock=clock
+        )
         self._lock = threading.Lock()
         self._minute = -1
         self._span_us = 0

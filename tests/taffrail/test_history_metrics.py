@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from collector.clock_trust import ClockTrust
 from collector.discovery.registry import Containers
 from collector.history.archive import Archive
 from collector.history.recorder import Recorder
 from collector.roots import Roots
 from collector.sampler import Sampler
 from exporters.prometheus.self_metrics import SelfMetrics
-from taffrail.history_metrics import history_metrics
+from taffrail.history_metrics import clock_metrics, history_metrics
 
 
 def test_what_is_held_taken_and_lost(tmp_path: Path) -> None:
@@ -43,3 +44,16 @@ def test_what_is_held_taken_and_lost(tmp_path: Path) -> None:
         "taffrail_history_failures_total 0.0",
     ):
         assert line in lines, line
+
+
+def test_whether_the_clock_is_believed(tmp_path: Path) -> None:
+    day = 86400 * 10**9
+    ClockTrust(tmp_path / "clock.json", "one boot").trusts(30 * day)
+    clock = ClockTrust(tmp_path / "clock.json", "another", synchronized=lambda: False)
+    page = SelfMetrics()
+    page.register(clock_metrics(clock))
+    assert "taffrail_clock_trusted 1.0" in page.text().decode().splitlines()
+    clock.trusts(44 * day)
+    lines = page.text().decode().splitlines()
+    assert "taffrail_clock_trusted 0.0" in lines
+    assert "taffrail_clock_failures_total 0.0" in lines

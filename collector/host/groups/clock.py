@@ -8,7 +8,7 @@ import time as system_time
 
 from collector.host.group import Absent, Files, Readings, Series, one
 
-__all__ = ["time", "timex"]
+__all__ = ["synchronized", "time", "timex"]
 
 _ERROR = 5  #: TIME_ERROR: not synchronized
 _NANO = 0x2000  #: STA_NANO: offset and jitter are in nanoseconds
@@ -47,6 +47,12 @@ class _Timex(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def synchronized() -> bool:
+    """Whether the kernel was told that somebody keeps the clock to a reference; False where it may not be asked."""
+    state: int = _libc.adjtimex(ctypes.byref(_Timex()))
+    return 0 <= state < _ERROR
 
 
 def timex(_files: Files) -> Readings:

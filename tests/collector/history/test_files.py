@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collector.clock_trust import ClockTrust
 from collector.history.archive import Archive
-from collector.history.clock_trust import ClockTrust
 from collector.history.raw import RawWindow
 from collector.history.rows import COLUMNS, Definition, row_type
 from collector.history.sealed import (
@@ -260,7 +260,7 @@ def test_age_takes_what_is_too_old(recorded: Callable[..., Recorded]) -> None:
     made = recorded(Resolution(10, 120, 60), Resolution(60, 300, 60))
     ring = made.sampler.add("web")
     made.run(900, lambda s: ring.append(sample(s, s)))
-    made.archive._clock = ClockTrust(60.0)  # time was made to fly, not stepped
+    made.archive._clock = ClockTrust()  # time was made to fly, not stepped
     made.run(910, lambda s: ring.append(sample(s, s)), since=900)
     assert made.archive.losses.removed_rows["age"] > 0
     assert 120 <= (BASE + 910) - made.archive.fine.first_us / US < 200
