@@ -155,7 +155,10 @@ def test_storage_read_and_written_is_found(
 def test_a_budget_reads_the_busiest_first_and_counts_the_rest(program: Start) -> None:
     burner = program(burning_program(waiting=4))
     for _ in range(4):  # the host may have no others that do anything
-        program("import time\nwhile True: time.sleep(0.01)")
+        program(
+            "import threading, time\ndef go():\n    while True: time.sleep(0.01)\n"
+            "threading.Thread(target=go, daemon=True).start()"
+        )
     scan = Scan(Path("/proc"), spent=lambda: 0.0)
     scan.look(1.0)
     burn_for(1.0, burner.pid)
