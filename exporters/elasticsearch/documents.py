@@ -105,7 +105,12 @@ def split_items(body: bytes | memoryview) -> list[bytes]:
 
 
 def _source_fields(source: Source, data_stream: tuple[str, str, str] | None) -> dict[str, object]:
-    container: dict[str, object] = {"id": source.container_id, "name": source.container_name}
+    """What is known of a line's source; what is not (of a line of the host itself, any container) has no field."""
+    container: dict[str, object] = {}
+    if source.container_id:
+        container["id"] = source.container_id
+    if source.container_name:
+        container["name"] = source.container_name
     if source.image:
         container["image"] = _image(source.image)
     if source.engine:
@@ -113,12 +118,10 @@ def _source_fields(source: Source, data_stream: tuple[str, str, str] | None) -> 
     if source.labels:
         # Dots would make objects of the names, and a.b cannot be beside a.
         container["labels"] = {key.replace(".", "_"): value for key, value in source.labels.items()}
-    fields: dict[str, object] = {
-        "container": container,
-        "host": {"name": source.host, "hostname": source.host},
-        "input": {"type": source.input},
-        "ecs": {"version": "8.11.0"},
-    }
+    fields: dict[str, object] = {"container": container} if container else {}
+    if source.host:
+        fields["host"] = {"name": source.host, "hostname": source.host}
+    fields |= {"input": {"type": source.input}, "ecs": {"version": "8.11.0"}}
     if service := service_of(source.labels):
         fields["service"] = {"name": service}
     if data_stream:

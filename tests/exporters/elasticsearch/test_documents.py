@@ -56,6 +56,16 @@ def test_whole_document(source, json_block):
     }
 
 
+def test_what_is_not_known_of_a_source_has_no_field():
+    line = Block(b"killed\n", Encoding.LINES, Stream.STDERR, 1, 1, 1)
+    ((_, of_host),) = render(line, Source("", "", "", "host1", "kernel"))
+    assert "container" not in of_host
+    assert of_host["host"] == {"name": "host1", "hostname": "host1"}
+    ((_, of_sender),) = render(line, Source("", "web", "", "", "gelf"))
+    assert of_sender["container"] == {"name": "web"}
+    assert "host" not in of_sender
+
+
 @pytest.mark.parametrize("first", [0, 1, 997, 998, 999, 1000, 1_234_567, 999_990])
 def test_numbers_run_on_across_thousands(source, json_block, first):
     found = render(json_block([b"x\n"] * 2500), source(), first=first)
