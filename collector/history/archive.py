@@ -182,7 +182,7 @@ class Archive:
                 for window in tier.windows():
                     if window.rows == 0 or window.last_us < since_us or window.first_us > until_us:
                         continue
-                    for one, first_us, last_us in tier.definitions(window):
+                    for one, first_us, last_us in tier.spans(window):
                         before = found.get(one.id)
                         if before is not None:
                             first_us = min(first_us, before.first_us)

@@ -98,6 +98,22 @@ class RawWindow:
             if high >= since_us and low <= until_us:
                 yield os.pread(self._fd, frame.rows * ROW_BYTES, frame.offset)
 
+    def spans(self) -> list[tuple[Definition, int, int]]:
+        """Every container with rows here, with the times of its oldest and its newest. Raises OSError."""
+        import numpy as np
+
+        known = np.array(sorted(self.definitions), "u4")
+        oldest = np.full(len(known), np.iinfo(np.int64).max)
+        newest = np.full(len(known), -1)
+        for packed in self.between(self.first_us, self.last_us) if len(known) else ():
+            rows = as_array(packed)
+            places = np.minimum(np.searchsorted(known, rows["number"]), len(known) - 1)
+            defined = known[places] == rows["number"]  # else the step that said whose they are is damaged
+            np.minimum.at(oldest, places[defined], rows["time_us"][defined])
+            np.maximum.at(newest, places[defined], rows["time_us"][defined])
+        found = zip(known.tolist(), oldest.tolist(), newest.tolist(), strict=True)
+        return [(self.definitions[number], first, last) for number, first, last in found if last >= 0]
+
     def grouped(self, size: int) -> Iterator[tuple[Definition, Packed]]:
         """Every container with all its packed rows, ``size`` containers held in memory at a time."""
         known = sorted(self.definitions) if self.frames else []

@@ -220,7 +220,13 @@ class Tier:
         """Whose rows are in a window, each with the times of its first and last row (the window's if growing)."""
         if isinstance(window, RawWindow):
             return [(one, window.first_us, window.last_us) for one in window.definitions.values()]
+        return self.spans(window)
+
+    def spans(self, window: SealedWindow | RawWindow) -> list[tuple[Definition, int, int]]:
+        """Whose rows are in a window, each with the times of its own first and last row: a growing one is read."""
         try:
+            if isinstance(window, RawWindow):
+                return window.spans()
             return [(one.definition, one.first_us, one.last_us) for one in window.entries()]
         except (Corrupt, OSError) as error:
             self._damaged(error)

@@ -240,6 +240,31 @@ def test_a_thousand_short_containers(recorded: Callable[..., Recorded]) -> None:
         ask(made, "job-10-0", 0, 60)
 
 
+@pytest.mark.parametrize("resolutions", [(FINE, COARSE), ()], ids=["sealed", "growing"])
+def test_the_list_says_when_each_container_was_there(
+    recorded: Callable[..., Recorded], resolutions: tuple[Resolution, ...]
+) -> None:
+    """Not when the files begin and end that hold its rows, with its samples in memory and without."""
+    made = recorded(*resolutions)
+    early, late = made.sampler.add("early", started=0), made.sampler.add("late", started=330)
+
+    def second(s: int) -> None:
+        if s < 100:
+            early.append(sample(s, s / 2))
+        if s >= 330:
+            late.append(sample(s, (s - 330) / 2))
+
+    made.run(600, second)
+    assert bool(made.archive.fine.sealed) == bool(resolutions)
+    for _ in range(2):
+        held = {one.name: one for one in made.reader.held(BASE * US, (BASE + 600) * US)}
+        assert 0 <= held["early"].first_us - BASE * US <= 10 * US
+        assert held["early"].last_us == (BASE + 99) * US
+        assert 330 * US <= held["late"].first_us - BASE * US <= 340 * US
+        assert held["late"].last_us == (BASE + 599) * US
+        made.again()
+
+
 def test_of_several_with_one_name_the_newest_is_meant(recorded: Callable[..., Recorded]) -> None:
     made = recorded(FINE, COARSE)
     for life in range(3):
