@@ -23,6 +23,8 @@ Series = list[tuple[Labels, float]]
 Readings = dict[str, Series]
 
 _CHUNK = 1 << 16
+#: Of every architecture at least.
+_PAGE = 4096
 
 _T = TypeVar("_T")
 
@@ -80,19 +82,24 @@ class Files:
             self._shared[make] = make(self)
         return cast(_T, self._shared[make])
 
-    def read(self, path: str) -> bytes:
-        """The file's bytes. Raises OSError."""
+    def read(self, path: str, longest_line: int = _PAGE) -> bytes:
+        """The file's bytes. Raises OSError.
+
+        ``longest_line`` is for a file whose end is dear to ask for, as the kernel goes through a table once more.
+        """
         data = self._read.get(path)
         if data is None:
-            data = self._read[path] = self.read_now(path)
+            data = self._read[path] = self.read_now(path, longest_line)
         return data
 
     @staticmethod
-    def read_now(path: str) -> bytes:
+    def read_now(path: str, longest_line: int = _PAGE) -> bytes:
         """The file's bytes, not kept for the scrape. Raises OSError."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = os.read(fd, _CHUNK)
+            if 0 < len(data) <= _PAGE - longest_line:
+                return data  # another line would have been in the page
             while more := os.read(fd, _CHUNK):  # procfs answers a page at a time
                 data += more
             return data

@@ -143,8 +143,8 @@ class HostLinks:
     def facts(self) -> tuple[LinkFacts, ...]:
         """Every interface; the same object as before while nothing of any has changed. Raises OSError, ValueError."""
         known, self._known = self._known, {}
-        for data in self._dump(self._ask_links):
-            for kind, start, end in messages(data):
+        for data, told in self._dump(self._ask_links):
+            for kind, start, end in told:
                 if kind == _RTM_NEWLINK:
                     index = _INDEX.unpack_from(data, start + 20)[0]
                     before = known.get(index)
@@ -162,8 +162,8 @@ class HostLinks:
     def counters(self) -> dict[int, LinkRow]:
         """Counters of every interface, by index. Raises OSError where the kernel refuses (before 4.7)."""
         found: dict[int, LinkRow] = {}
-        for data in self._dump(self._ask_counters):
-            for kind, start, _end in messages(data):
+        for data, told in self._dump(self._ask_counters):
+            for kind, start, _end in told:
                 if kind == _RTM_NEWSTATS:
                     # header 16, if_stats_msg 12 (the index at 4), attribute header 4, rtnl_link_stats64
                     found[_INDEX.unpack_from(data, start + 20)[0]] = LinkRow._make(
@@ -171,14 +171,15 @@ class HostLinks:
                     )
         return found
 
-    def _dump(self, asking: bytes) -> Iterator[bytes]:
-        """The datagrams of an answer. Raises OSError."""
+    def _dump(self, asking: bytes) -> Iterator[tuple[bytes, list[tuple[int, int, int]]]]:
+        """The datagrams of an answer and the messages in each. Raises OSError."""
         with self._open(socket.NETLINK_ROUTE) as asked:
             asked.send(asking)
             while True:
                 data = asked.recv(_BUFFER)
-                yield data
-                if any(kind == DONE for kind, _, _ in messages(data)):
+                told = list(messages(data))
+                yield data, told
+                if any(kind == DONE for kind, _, _ in told):
                     return
 
 

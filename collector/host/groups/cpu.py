@@ -119,14 +119,15 @@ def _throttle_files(files: Files, directory: str) -> list[tuple[str, Labels, str
     return [(family, labels, path) for (family, labels), path in found.items()]
 
 
-_FREQUENCIES = (
-    ("node_cpu_frequency_hertz", "cpuinfo_cur_freq"),
-    ("node_cpu_frequency_min_hertz", "cpuinfo_min_freq"),
-    ("node_cpu_frequency_max_hertz", "cpuinfo_max_freq"),
-    ("node_cpu_scaling_frequency_hertz", "scaling_cur_freq"),
-    ("node_cpu_scaling_frequency_min_hertz", "scaling_min_freq"),
-    ("node_cpu_scaling_frequency_max_hertz", "scaling_max_freq"),
-)
+_GOVERNORS = ("scaling_governor", "scaling_available_governors")
+_FREQUENCIES = {
+    "cpuinfo_cur_freq": "node_cpu_frequency_hertz",
+    "cpuinfo_min_freq": "node_cpu_frequency_min_hertz",
+    "cpuinfo_max_freq": "node_cpu_frequency_max_hertz",
+    "scaling_cur_freq": "node_cpu_scaling_frequency_hertz",
+    "scaling_min_freq": "node_cpu_scaling_frequency_min_hertz",
+    "scaling_max_freq": "node_cpu_scaling_frequency_max_hertz",
+}
 
 
 def cpufreq(files: Files) -> Readings:
@@ -134,13 +135,14 @@ def cpufreq(files: Files) -> Readings:
     directory = f"{files.sys}/devices/system/cpu"
     readings: Readings = {}
     for name in files.names(directory, r"cpu\d+"):
-        path = f"{directory}/{name}/cpufreq"
-        for family, file in _FREQUENCIES:
-            value = files.number(f"{path}/{file}")
-            if value is not None:
-                readings.setdefault(family, []).append(((name[3:],), value * 1000))
-        chosen = files.text(f"{path}/scaling_governor")
-        for governor in (files.text(f"{path}/scaling_available_governors") or "").split():
+        values = files.attributes(f"{directory}/{name}/cpufreq", (*_GOVERNORS, *_FREQUENCIES))
+        if not values:
+            continue  # a virtual machine's
+        for value, family in zip(values[len(_GOVERNORS) :], _FREQUENCIES.values(), strict=True):
+            if value is not None and value.strip().isdigit():  # it may be <unknown>
+                readings.setdefault(family, []).append(((name[3:],), int(value) * 1000))
+        chosen, known = ((value or b"").decode(errors="replace").strip() for value in values[:2])
+        for governor in known.split():
             readings.setdefault("node_cpu_scaling_governor", []).append(
                 ((name[3:], governor), int(governor == chosen))
             )

@@ -119,15 +119,19 @@ def entropy(files: Files) -> Readings:
 
 
 def uname(files: Files) -> Readings:
-    """Node Exporter's ``uname``; the names procfs has come from there, as it may be another host's."""
+    """Node Exporter's ``uname``; the names that a procfs elsewhere has come from there, it may be another host's."""
     system = os.uname()
     kernel = f"{files.proc}/sys/kernel"
+
+    def told(name: str, ours: str) -> str:
+        return ours if files.proc == "/proc" else files.text(f"{kernel}/{name}") or ours
+
     labels = (
-        files.text(f"{kernel}/ostype") or system.sysname,
-        files.text(f"{kernel}/osrelease") or system.release,
-        files.text(f"{kernel}/version") or system.version,
+        told("ostype", system.sysname),
+        told("osrelease", system.release),
+        told("version", system.version),
         system.machine,
-        files.text(f"{kernel}/hostname") or system.nodename,
+        told("hostname", system.nodename),
         files.text(f"{kernel}/domainname") or "(none)",
     )
     return {"node_uname_info": [(labels, 1)]}

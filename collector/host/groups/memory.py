@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from collector.host.group import Files, Readings, one
 
 __all__ = ["meminfo", "parse_meminfo", "parse_vmstat", "vmstat"]
 
 #: Node Exporter's default choice of fields.
-_VMSTAT = re.compile(rb"^((?:oom_kill|pgpg|pswp|pg.*fault)\S*) (\d+)$", re.MULTILINE)
+_VMSTAT = re.compile(rb"\n((?:oom_kill|pgpg|pswp|pg.*fault)\S*) (\d+)")
 _FIELD = re.compile(rb"^(\S+):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
@@ -20,14 +21,16 @@ def parse_meminfo(data: bytes) -> Readings:
     """
     readings: Readings = {}
     for name, value, kibibytes in _FIELD.findall(data):
-        field = name.decode().replace("(", "_").replace(")", "")
-        if kibibytes:
-            readings[f"node_memory_{field}_bytes"] = one(int(value) * 1024)
-        else:
-            readings[f"node_memory_{field}"] = one(int(value))
+        readings[_family(name, kibibytes)] = one(int(value) * 1024 if kibibytes else int(value))
     if not readings:
         raise ValueError(f"{data[:40]!r}: expected lines like MemTotal: 1024 kB")
     return readings
+
+
+@cache
+def _family(name: bytes, kibibytes: bytes) -> str:
+    field = name.decode().replace("(", "_").replace(")", "")
+    return f"node_memory_{field}_bytes" if kibibytes else f"node_memory_{field}"
 
 
 def meminfo(files: Files) -> Readings:
@@ -37,7 +40,7 @@ def meminfo(files: Files) -> Readings:
 
 def parse_vmstat(data: bytes) -> Readings:
     """The fields on paging, faults and processes killed for want of memory."""
-    return {f"node_vmstat_{name.decode()}": one(int(value)) for name, value in _VMSTAT.findall(data)}
+    return {f"node_vmstat_{name.decode()}": one(int(value)) for name, value in _VMSTAT.findall(b"\n" + data)}
 
 
 def vmstat(files: Files) -> Readings:

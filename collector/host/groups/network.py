@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from collections import Counter
+from functools import cache
 
 from collector.host.group import Absent, Files, Readings, Series, one
 from collector.sockstat import parse_sockstat
@@ -64,12 +65,20 @@ def parse_netstat(data: bytes) -> Readings:
 def parse_snmp6(data: bytes) -> Readings:
     """``/proc/net/snmp6``: a name, which begins with its protocol, and a number in each line."""
     readings: Readings = {}
-    for line in data.decode().splitlines():
-        name, _, value = line.partition(" ")
-        protocol, six, field = name.strip().partition("6")
-        if six and _NETSTAT.fullmatch(f"{protocol}6_{field.strip()}"):
-            readings[f"node_netstat_{protocol}6_{field.strip()}"] = one(int(value))
+    for line in data.splitlines():
+        name, _, value = line.partition(b" ")
+        family = _snmp6_family(name.strip())
+        if family:
+            readings[family] = one(int(value))
     return readings
+
+
+@cache
+def _snmp6_family(name: bytes) -> str:
+    """The family of a field of ``/proc/net/snmp6``, "" of one that does not count."""
+    protocol, six, field = name.decode().partition("6")
+    chosen = six and _NETSTAT.fullmatch(f"{protocol}6_{field}")
+    return f"node_netstat_{protocol}6_{field}" if chosen else ""
 
 
 def netstat(files: Files) -> Readings:
@@ -133,7 +142,7 @@ def udp_queues(files: Files) -> Readings:
     series: Series = []
     for version, name in (("v4", "udp"), ("v6", "udp6")):
         try:
-            transmit, receive = parse_udp_queues(files.read(f"{files.net}/{name}"))
+            transmit, receive = parse_udp_queues(files.read(f"{files.net}/{name}", longest_line=512))
         except FileNotFoundError:
             continue
         series += [(("tx", version), transmit), (("rx", version), receive)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,12 +14,18 @@ import pytest
 from collector.host.collection import ALL, HostGroups, choose
 from collector.host.group import Absent, Files, Labels, Readings
 from collector.host.groups import BUILTIN
-from collector.host.groups.cpu import cpu, parse_cpu_times
+from collector.host.groups.cpu import cpu, cpufreq, parse_cpu_times
 from collector.host.groups.diskstats import parse_diskstats
 from collector.host.groups.filesystem import filesystem, parse_mounts
 from collector.host.groups.kernel import parse_loadavg, parse_os_release, parse_pressure, pressure
 from collector.host.groups.memory import parse_meminfo, parse_vmstat
-from collector.host.groups.network import parse_conntrack, parse_netstat, parse_snmp6, parse_softnet
+from collector.host.groups.network import (
+    parse_conntrack,
+    parse_netstat,
+    parse_snmp6,
+    parse_softnet,
+    udp_queues,
+)
 from collector.host.groups.raid import Array, parse_mdstat
 from collector.host.groups.sensors import sensor_value
 from collector.host.probe import Probe
@@ -51,6 +59,26 @@ def test_cpu_times_never_go_back_unless_the_cpu_was_taken_out(tmp_path: Path) ->
     assert seconds("200 0 0 100010 450 0 0 0 7 0")["0", "iowait"] == 5
     assert seconds("200 0 0 100010 450 0 0 0 7 0")["0", "user"] == 2
     assert seconds("10 0 0 20 4 0 0 0 0 0")["0", "idle"] == 0.2
+
+
+def test_frequencies_and_governors_of_the_cpus_that_have_them(tmp_path: Path) -> None:
+    for name in ("cpu0", "cpu10", "cpuidle"):
+        (tmp_path / "devices/system/cpu" / name).mkdir(parents=True)
+    of_cpu = tmp_path / "devices/system/cpu/cpu10/cpufreq"
+    of_cpu.mkdir()
+    for name, text in {
+        "scaling_cur_freq": "1200000",
+        "cpuinfo_max_freq": "3400000",
+        "cpuinfo_cur_freq": "<unknown>",
+        "scaling_governor": "powersave",
+        "scaling_available_governors": "performance powersave",
+    }.items():
+        (of_cpu / name).write_text(f"{text}\n")
+    assert values(cpufreq(Files(Roots(tmp_path, tmp_path, tmp_path)))) == {
+        "node_cpu_frequency_max_hertz": {("10",): 3_400_000_000},
+        "node_cpu_scaling_frequency_hertz": {("10",): 1_200_000_000},
+        "node_cpu_scaling_governor": {("10", "performance"): 0, ("10", "powersave"): 1},
+    }
 
 
 def test_old_kernels_have_fewer_columns() -> None:
@@ -104,6 +132,18 @@ def test_packet_queues_are_the_cpus_that_are_online() -> None:
     new = b"0a 1 2 0 0 0 0 0 0 0 0 0 00000003 0 0\n"
     assert values(parse_softnet(new))["node_softnet_processed_total"] == {("3",): 10}
     assert values(parse_softnet(b"0b 1 2 0 0 0 0 0 0\n"))["node_softnet_dropped_total"] == {("0",): 1}
+
+
+def test_queues_of_more_udp_sockets_than_a_page_has_room_for() -> None:
+    files = Files(Roots())
+    files.net = "/proc/self/net"
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            receiver = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            receiver.bind(("127.0.0.1", 0))
+            receiver.sendto(bytes(1000), receiver.getsockname())
+        queues = values(udp_queues(files))["node_udp_queues"]
+    assert queues["rx", "v4"] >= 300 * 1000
 
 
 def test_pressure_that_is_switched_off_is_absent(tmp_path: Path) -> None:
