@@ -85,29 +85,33 @@ class NodePage:
 
 
 class _Family:
-    """One family's text: of a column's series as long as nothing of it changes."""
+    """One family's text, kept as long as nothing of it changes."""
 
-    __slots__ = ("_labels", "_parts", "_text", "_values", "lines")
+    __slots__ = ("_labels", "_parts", "_series", "_text", "_values", "lines")
 
     def __init__(self, name: str) -> None:
         family = node_family(name)
         self.lines = Lines(name, family.kind, family.help, family.labels)
         self._labels: Sequence[Labels] | None = None
+        self._series: Series | None = None
         self._parts: list[str] = []  # by turns a line up to its value, and the value
         self._values: Sequence[float] = ()
         self._text = ""
 
     def rows(self, series: Series) -> str:
         """Header and lines."""
-        lines = self.lines
-        lines.make_room(len(series))
-        text = "".join([f"{lines[labels]}{value}\n" for labels, value in series])
-        return lines.header + text
+        if series != self._series:
+            self._labels, self._series = None, series
+            lines = self.lines
+            lines.make_room(len(series))
+            text = "".join([f"{lines[labels]}{value}\n" for labels, value in series])
+            self._text = lines.header + text
+        return self._text
 
     def column(self, series: Column) -> str:
         """The same, with what was made the last time."""
         if series.labels is not self._labels:
-            self._labels = series.labels
+            self._labels, self._series = series.labels, None
             starts = map(self.lines.line, series.labels)
             self._parts = [part for start in starts for part in (f"\n{start}", "")]
             self._parts[0] = self.lines.header + self._parts[0][1:]

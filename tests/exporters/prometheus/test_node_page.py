@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.host.collection import HostGroups
+from collector.host.collection import Collected, HostGroups
+from collector.host.group import Column, Series
 from collector.roots import Roots
 from exporters.prometheus.node_families import NODE_FAMILIES, node_family
 from exporters.prometheus.node_page import NodePage, host_metrics
@@ -110,3 +111,30 @@ def test_lines_of_devices_that_are_gone_are_forgotten(tmp_path: Path) -> None:
         (tmp_path / "net/arp").write_text(f"IP HW Flags HW Mask Device\n10.0.0.1 1 2 aa * veth{number}\n")
         assert f'node_arp_entries{{device="veth{number}"}} 1' in page.render().decode()
     assert len(page._families["node_arp_entries"].lines) < 30
+
+
+def test_what_is_kept_of_a_family_is_never_older_than_its_series() -> None:
+    names = (("lo",), ("eth0",))
+    read: list[Series | Column] = [
+        Column(names, (1, 2)),
+        Column(names, (1, 2)),
+        [(names[0], 1), (names[1], 2)],  # netlink refused, files have the same
+        [(names[0], 1), (names[1], 3)],
+        [(names[1], 3)],
+        [(names[1], 3)],
+        Column(names, (1, 2)),
+        Column(names, (1, 2)),
+        [(names[0], 1), (names[1], 3)],
+    ]
+
+    class Groups(HostGroups):
+        def read(self, only: Collection[str] = ()) -> list[Collected]:
+            return [Collected("netdev", {"node_network_mtu_bytes": read[0]}, 0.0, True)]
+
+    page = NodePage(Groups(groups=[]))
+    while read:
+        lines = page.render(["node_network_mtu_bytes"]).decode().splitlines()
+        assert lines[2:] == [
+            f'node_network_mtu_bytes{{device="{name}"}} {value}' for (name,), value in read[0]
+        ]
+        del read[0]
