@@ -26,7 +26,7 @@ def recorded() -> Callable[[str], Roots]:
     return lambda name: Roots(FIXTURES / name / "proc", FIXTURES / name / "sys", FIXTURES / name / "root")
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait until a condition holds; fail when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
@@ -57,6 +57,11 @@ class MadeCgroup:
         )
         self.processes.append(process)
         return process
+
+    def limit_memory(self, size: int) -> None:
+        """Let its processes have so many bytes (v1), and no swap where the host has some: more is a kill."""
+        (self.directories["memory"] / "memory.swappiness").write_text("0")
+        (self.directories["memory"] / "memory.limit_in_bytes").write_text(str(size))
 
     def end(self) -> None:
         """End the processes and remove the directories."""

@@ -39,7 +39,7 @@ class Dockerd:
                 stdout=log,
                 stderr=log,
             )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while self.docker("version", check=False).returncode != 0:
             assert self.process.poll() is None, (self.root / "log").read_text()[-2000:]
             assert time.monotonic() < end, "dockerd did not answer"
@@ -49,7 +49,7 @@ class Dockerd:
         """End it; containers go on running (live restore)."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self.process.wait(120)
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the docker command on it."""
@@ -89,6 +89,8 @@ def dockerd_session() -> Iterator[Dockerd]:
 def dockerd(dockerd_session: Dockerd) -> Iterator[Dockerd]:
     """The engine, running, without a container before and after."""
     yield dockerd_session
+    if dockerd_session.process is None or dockerd_session.process.poll() is not None:
+        dockerd_session.start()  # the test that stopped it did not come so far
     names = dockerd_session.docker("ps", "-aq").stdout.split()
     if names:
         dockerd_session.docker("rm", "-f", *names)

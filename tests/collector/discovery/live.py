@@ -148,7 +148,7 @@ class Containerd:
         with (self.root / "log").open("wb") as log:
             command = [*self.launcher, "containerd", "-c", str(config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while self("version", check=False).returncode:
             assert self.process.poll() is None, (self.root / "log").read_text()[-2000:]
             assert time.monotonic() < end, "containerd did not answer"
@@ -189,7 +189,7 @@ class Containerd:
         for name in self("c", "ls", "-q", check=False).stdout.split():
             self.remove(name)
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self.process.wait(120)
         _tidy(self.root, self.cgroup)
 
 
@@ -203,7 +203,7 @@ def _tidy(root: Path, cgroup: str) -> None:
         top = hierarchy / cgroup
         for directory in (*sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True), top):
             if directory.is_dir():
-                end = time.monotonic() + 20
+                end = time.monotonic() + 60
                 while directory.is_dir() and time.monotonic() < end:
                     try:
                         directory.rmdir()

@@ -23,7 +23,7 @@ from collector.discovery.tree import CgroupTree
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import threading
 import uuid
@@ -29,12 +30,14 @@ WORK = "echo hello; echo oops >&2; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Any]:
     made = cri.Cri(Path(tempfile.mkdtemp(dir="/tmp", prefix="tfk")))
-    yield made
-    made.close()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while not (found := condition()):
             await asyncio.sleep(0.01)
     return found
@@ -95,8 +98,9 @@ def test_a_pod_its_counters_its_log_and_its_end(node: Any, intake: Any) -> None:
             assert labels in series
             ((_, own),) = values(page, "container_cpu_user_seconds_total", app)
             kernel = Path(f"/sys/fs/cgroup/cpuacct{cgroup}/{app}/cpuacct.usage").read_text()
-            assert 0.01 < usage == pytest.approx(int(kernel) / 1e9, abs=0.05)
-            assert own <= usage + 0.02
+            assert 0.01 < usage <= int(kernel) / 1e9
+            ticks = Path(f"/sys/fs/cgroup/cpuacct{cgroup}/{app}/cpuacct.stat").read_text().split()[1]
+            assert own <= int(ticks) / os.sysconf("SC_CLK_TCK")
             assert values(page, "container_spec_cpu_quota", app)[0][1] == QUOTA
             assert values(page, "container_spec_cpu_shares", app)[0][1] == 512
             assert values(page, "container_cpu_cfs_periods_total", app)[0][1] > 0
@@ -109,7 +113,7 @@ def test_a_pod_its_counters_its_log_and_its_end(node: Any, intake: Any) -> None:
             assert 'namespace="prod",pod="shop-0",id=' in series
             assert 'container="' not in series
 
-            brief = await asyncio.to_thread(node.container, pod, "brief", "sleep 0.2; exit 7")
+            brief = await asyncio.to_thread(node.container, pod, "brief", "sleep 3; exit 7")
             await until(lambda: containers.get(brief) and named(brief).exit_code == 7)
             node.call("StopContainer", [(1, app)])
             await until(lambda: named(app).exit_code == 137)

@@ -29,7 +29,7 @@ def test_layer_log_and_volume_of_docker(docker_engine: Any, request: pytest.Fixt
         "run", "-d", "--name", name, "--network", "none", "-v", f"{name}:/data", "test/busybox", "sh", "-c", SCRIPT
     )  # fmt: skip
     request.addfinalizer(lambda: docker_engine.run("rm", "-f", "-v", name))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while b"ready" not in docker_engine.run("logs", name).stdout:
         assert time.monotonic() < deadline, "the container did not write its files"
         time.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -106,10 +105,11 @@ def test_memory_that_persists_is_told_by_its_regions(roots: Roots) -> None:
 
 def test_this_machine() -> None:
     hardware = read_hardware(Roots(), topology=True)
-    assert {cpu.thread for cpu in hardware.threads} == set(range(os.cpu_count() or 0))
+    online = Path("/sys/devices/system/cpu/online").read_text().strip()
+    assert {cpu.thread for cpu in hardware.threads} == set(parse_cpu_list(online))
     nodes = sorted(Path("/sys/devices/system/node").glob("node[0-9]*"))
     assert set(hardware.node_memory) == {int(node.name.removeprefix("node")) for node in nodes}
-    assert all(size > 1 << 20 for size in hardware.node_memory.values())
+    assert not nodes or sum(hardware.node_memory.values()) > 1 << 20  # a node may have none of it
 
 
 def test_a_list_of_cpus() -> None:

@@ -27,7 +27,7 @@ class Mounts:
 
 def test_the_others_are_answered_while_one_hangs_and_it_is_not_asked_again() -> None:
     mounts = Mounts("/nfs")
-    probe = Probe(mounts.statvfs, seconds=0.05, total_seconds=30)
+    probe = Probe(mounts.statvfs, seconds=1.0, total_seconds=60)
     assert probe.ask(["/", "/nfs", "/home"]) == {"/": SIZES, "/nfs": None, "/home": SIZES}
     assert probe.hanging == {"/nfs"}
     assert probe.ask(["/nfs", "/home"]) == {"/nfs": None, "/home": SIZES}
@@ -43,7 +43,7 @@ def test_the_others_are_answered_while_one_hangs_and_it_is_not_asked_again() -> 
 def test_every_hanging_mount_has_a_thread_and_there_are_only_so_many() -> None:
     paths = [f"/nfs{number}" for number in range(6)]
     mounts = Mounts(*paths)
-    probe = Probe(mounts.statvfs, seconds=0.02, total_seconds=30, max_hanging=3)
+    probe = Probe(mounts.statvfs, seconds=0.5, total_seconds=60, max_hanging=3)
     try:
         assert probe.ask(paths) == dict.fromkeys(paths)
         assert len(probe.hanging) == 3
@@ -58,5 +58,5 @@ def test_an_error_is_an_answer() -> None:
     def refuse(path: str) -> os.statvfs_result:
         raise PermissionError(13, "Permission denied", path)
 
-    answer = Probe(refuse).ask(["/x"])["/x"]
+    answer = Probe(refuse, seconds=60).ask(["/x"])["/x"]
     assert isinstance(answer, PermissionError)
