@@ -28,8 +28,8 @@ INPUT = "final"
 class Samples(Protocol):
     """What is needed of the sampler, which has to follow the registry before us."""
 
-    def latest(self, container_id: str) -> Sample | None:
-        """The last sample, of one that ended, too."""
+    def of_run(self, container: Container) -> Sample | None:
+        """The last sample of a run, of one that ended, too."""
 
 
 def final_record(container: Container, sample: Sample | None, ended_ns: int) -> dict[str, object]:
@@ -67,6 +67,8 @@ class FinalRecords:
         self._intake = intake
         self._sources = sources
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._since_ns = time.time_ns()
+        self._ends: dict[str, int] = {}  #: when the last run that was told of ended, by container
         self._running = {container.id for container in containers.all() if container.state in RUNNING}
         self._unsubscribe = containers.subscribe(self._changed)
 
@@ -82,13 +84,22 @@ class FinalRecords:
         """In whichever thread changed the registry."""
         if container.state in RUNNING and event != "removed":
             self._running.add(container.id)
-        elif container.id in self._running:
+        elif container.id in self._running or self._unseen(container):
             self._running.discard(container.id)
+            self._ends[container.id] = ended_ns = container.finished_ns or time.time_ns()
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._store, container, self._samples.latest(container.id))
+                sample = self._samples.of_run(container)
+                self._loop.call_soon_threadsafe(self._store, container, sample, ended_ns)
+        if event == "removed":
+            self._ends.pop(container.id, None)
 
-    def _store(self, container: Container, sample: Sample | None) -> None:
-        ended_ns = container.finished_ns or time.time_ns()
+    def _unseen(self, container: Container) -> bool:
+        """Whether a run has ended that was never seen to go on: it was over before anybody looked."""
+        return self._since_ns < container.finished_ns and container.started_ns > self._ends.get(
+            container.id, 0
+        )
+
+    def _store(self, container: Container, sample: Sample | None, ended_ns: int) -> None:
         line = orjson.dumps(final_record(container, sample, ended_ns)) + b"\n"
         source = self._sources(container.id, container.name, container.image, INPUT)
         try:

@@ -85,6 +85,15 @@ class OomKills:
                     self._store()
             return count.total if count else 0
 
+    def earlier_killed(self, container: Container) -> None:
+        """A run before the one that goes on now was killed, and nobody had counted that."""
+        with self._lock:
+            count = self._counts.get(container.id)
+            if count is None:
+                count = _Count(f"{container.started_ns}-{container.pid}", 0, 0)
+            self._counts[container.id] = replace(count, earlier=count.earlier + 1, total=count.total + 1)
+            self._store()
+
     def total(self, container_id: str) -> int:
         """All kills of a container that anybody has told of."""
         count = self._counts.get(container_id)

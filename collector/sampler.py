@@ -89,6 +89,7 @@ class Sampler:
         self._history_points = history_points
         self._targets: dict[str, Target] = {}
         self._ended: dict[str, Target] = {}
+        self._former: dict[str, Target] = {}  # the run before the one that goes on, closed
         self._host = _HostTarget(
             self._layout, self.roots, History(history_points), self.machine.memory.total_bytes
         )
@@ -146,6 +147,16 @@ class Sampler:
             return target.latest
         kills = self._oom_kills.total(container_id)
         return Sample(0, memory=Memory(0, 0, oom_kills=kills)) if kills else None
+
+    def of_run(self, container: Container) -> Sample | None:
+        """The last sample of the run that ``container`` shows, which may be over with the next one going on."""
+        target = self._targets.get(container.id) or self._ended.get(container.id)
+        if target is not None and _ended_before(container, target.container):
+            former = self._former.get(container.id)
+            return former.latest if former and former.container.started_ns == container.started_ns else None
+        if target is not None and target.latest is not None and target.latest.time_ns < container.started_ns:
+            return None  # that was the run before
+        return self.latest(container.id)
 
     def previous(self, container_id: str) -> Sample | None:
         """The sample before ``latest``."""
@@ -248,7 +259,14 @@ class Sampler:
             return
         with self._opening:
             target = self._targets.get(container.id)
-            if event == "removed" or container.state not in RUNNING:
+            if (
+                target is not None
+                and event != "removed"
+                and container.state not in RUNNING
+                and _ended_before(container, target.container)
+            ):
+                self._former_ended(container, target)
+            elif event == "removed" or container.state not in RUNNING:
                 if container.id not in self._targets and container.oom_killed:
                     self._ended_killed(container)
                 self._end(container.id, container.oom_killed)
@@ -259,11 +277,19 @@ class Sampler:
                 target.container = container
                 target.cgroup.refresh_limits()
 
+    def _former_ended(self, container: Container, target: Target) -> None:
+        """The end of a run is heard of while the next one goes on."""
+        former = self._former.get(container.id)
+        counted = former and former.container.started_ns == container.started_ns and former.killed
+        if container.oom_killed and not counted:
+            target.earlier_run_killed()
+
     def _start(self, container: Container) -> None:
         ended = self._ended.pop(container.id, None)
         history = ended.history if ended else History(self._history_points)
         if ended and not (container.pid and container.pid == ended.container.pid):
             history.started_anew()  # else it was let go and is found again, with what it had used
+            self._former[container.id] = ended
         try:
             target = Target(
                 container, self._layout, self.roots, history, self._oom_kills, per_cpu=self._per_cpu
@@ -305,6 +331,7 @@ class Sampler:
             ended.difference_update([stone.container.id for stone in self._containers.tombstones()])
             for container_id in ended:
                 self._ended.pop(container_id, None)
+                self._former.pop(container_id, None)
             self._oom_kills.forget(ended)
 
     def _assign_networks(self) -> None:
@@ -448,6 +475,11 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except OSError:
         return 0
+
+
+def _ended_before(container: Container, running: Container) -> bool:
+    """Whether a run that has ended is another than the one that goes on, which began later."""
+    return 0 < container.finished_ns < running.started_ns
 
 
 def _joined(container: Container) -> bool:

@@ -166,6 +166,22 @@ class Target:
                 if self.latest is not None:
                     self.latest = replace(self.latest, memory=replace(memory, oom_kills=total))
 
+    @property
+    def killed(self) -> bool:
+        """Whether a kill in this run has been counted."""
+        memory = self.latest.memory if self.latest else None
+        return memory is not None and (memory.oom_kills or 0) > self._earlier_kills
+
+    def earlier_run_killed(self) -> None:
+        """Count a kill in a run before this one, of which the end is heard only now."""
+        with self.lock:
+            self._oom_kills.earlier_killed(self.container)
+            self._earlier_kills += 1
+            memory = self.latest.memory if self.latest else None
+            if self.latest is not None and memory is not None:
+                kills = (memory.oom_kills or 0) + 1
+                self.latest = replace(self.latest, memory=replace(memory, oom_kills=kills))
+
     def ended_with_kills(self, total: int) -> None:
         """It has ended, and ``total`` were killed in all of its runs: more than could be read."""
         with self.lock:

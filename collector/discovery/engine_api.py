@@ -78,6 +78,7 @@ class EngineDiscovery:
         self._newest_ns = 0
         self._down_told = False
         self._mine: set[str] = set()  # ids this socket has told of
+        self._former: dict[str, Container] = {}  # runs whose end is still to be told, beside the next one
 
     async def run(self) -> None:
         """Follow the engine until cancelled; while it is away, wait for its socket to be made again."""
@@ -174,8 +175,12 @@ class EngineDiscovery:
 
         await asyncio.gather(*map(one, ids))
         for container_id in self._mine.difference(ids):
-            self._mine.discard(container_id)
-            self._containers.remove(container_id, self.engine)
+            self._gone(container_id)
+
+    def _gone(self, container_id: str) -> None:
+        self._mine.discard(container_id)
+        self._former.pop(container_id, None)
+        self._containers.remove(container_id, self.engine)
 
     async def _heard(self, session: aiohttp.ClientSession, line: bytes) -> None:
         """Take one event. One that cannot be understood is counted and passed over."""
@@ -190,12 +195,11 @@ class EngineDiscovery:
         self._newest_ns = max(self._newest_ns, event.time_ns)
         self.events += 1
         if event.action in ("destroy", "remove"):
-            self._mine.discard(event.container_id)
-            self._containers.remove(event.container_id, self.engine)
+            self._gone(event.container_id)
             return
         if event.action in _ASK:
             self._note(event)
-            await self._inspect(session, event.container_id)
+            await self._inspect(session, event.container_id, event)
 
     def _note(self, event: Event) -> None:
         """Keep what the event itself tells: by the time of the inspect the container may be removed."""
@@ -207,10 +211,20 @@ class EngineDiscovery:
             if event.action == "create":
                 self._mine.add(event.container_id)
                 self._containers.update(known)
-        if event.action == "oom" and known.state in RUNNING:
+        # An inspect after an earlier event may have been answered of the next run already.
+        former = self._former.get(known.id) or _run_before(known, 0)
+        earlier = event.time_ns < known.started_ns
+        if event.action == "start" and earlier:
+            self._former[known.id] = _run_before(known, event.time_ns)
+        elif event.action == "oom" and earlier:
+            self._former[known.id] = replace(former, oom_killed=True)
+        elif event.action == "oom" and known.state in RUNNING:
             # The answer to the inspect may be about its next run.
             self._containers.update(replace(known, oom_killed=True))
         if event.action in ("die", "died"):
+            self._former.pop(known.id, None)
+            if earlier:
+                known = former
             self._containers.update(
                 replace(
                     known,
@@ -218,13 +232,15 @@ class EngineDiscovery:
                     pid=0,
                     exit_code=event.exit_code,
                     finished_ns=event.time_ns,
-                    oom_killed=known.oom_killed,
+                    oom_killed=known.oom_killed and event.exit_code in (None, 137),
                     health="",
                 )
             )
 
-    async def _inspect(self, session: aiohttp.ClientSession, container_id: str) -> None:
-        """Ask for one container and update it. One that is gone already is left as it is known."""
+    async def _inspect(
+        self, session: aiohttp.ClientSession, container_id: str, event: Event | None = None
+    ) -> None:
+        """Ask for one container, maybe for an event, and update it. One that is gone already is left as it is known."""
         try:
             answer = await self._get(session, f"/containers/{container_id}/json")
             if answer is None:
@@ -236,6 +252,13 @@ class EngineDiscovery:
             return
         self._mine.add(container.id)
         known = self._containers.get(container_id)
+        if known is not None and known.state in RUNNING and 0 < known.started_ns < container.started_ns:
+            self._former[container.id] = known
+        elif known is not None and container.state in RUNNING and known.started_ns == container.started_ns:
+            # The engine says so only once it has ended, and by then it may be removed.
+            container = replace(container, oom_killed=container.oom_killed or known.oom_killed)
+        elif event is not None and event.action == "start" and event.time_ns < container.started_ns:
+            self._former[container.id] = _run_before(container, event.time_ns)
         cgroup = self._cgroup(container) or container.cgroup or (known.cgroup if known else "")
         self._containers.update(replace(container, cgroup=cgroup))
 
@@ -261,6 +284,18 @@ class EngineDiscovery:
                     return None
                 response.raise_for_status()
                 return orjson.loads(await response.read())
+
+
+def _run_before(container: Container, started_ns: int) -> Container:
+    """The run before the one known of a container, as far as that tells; ``started_ns`` is 0 where it is not known."""
+    return replace(
+        container,
+        started_ns=started_ns,
+        finished_ns=0,
+        exit_code=None,
+        oom_killed=False,
+        restarts=max(container.restarts - 1, 0),
+    )
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_stored_is_counted() -> None:
     intake.fail = 1
 
     class Nothing:
-        def latest(self, _container_id: str) -> None:
+        def of_run(self, _container: Container) -> None:
             return None
 
     records = FinalRecords(containers, Nothing(), intake, Sources(containers, "host"))
@@ -115,3 +116,76 @@ def test_what_cannot_be_stored_is_counted() -> None:
 
     asyncio.run(live())
     assert (records.records, records.failures) == (0, 1)
+
+
+def records_of(*changes: Container | None, samples: Any = None) -> list[dict[str, Any]]:
+    """What is stored when the registry is told of these containers one after the other; None: removed."""
+    containers, intake = Containers(), MemoryIntake()
+    sampler = samples(containers) if samples else Sampler(containers)
+    records = FinalRecords(containers, sampler, intake, Sources(containers, "host"))
+
+    async def live() -> None:
+        task = asyncio.create_task(records.run())
+        await asyncio.sleep(0)
+        for change in changes:
+            if change is None:
+                containers.remove(WEB.id, WEB.engine)
+            else:
+                containers.update(change)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    try:
+        asyncio.run(live())
+    finally:
+        sampler.close()
+    return [orjson.loads(line) for line in intake.stored()]
+
+
+def test_a_run_that_was_over_before_anybody_looked_leaves_one_line() -> None:
+    now = time.time_ns()
+    ended = replace(WEB, exit_code=3, started_ns=now + SECOND, finished_ns=now + 2 * SECOND)
+    later = replace(WEB, exit_code=4, started_ns=now + 5 * SECOND, finished_ns=now + 6 * SECOND)
+    told = records_of(
+        replace(WEB, state="created", started_ns=0),
+        ended,
+        replace(
+            ended, finished_ns=now + 2 * SECOND + 5
+        ),  # told again, with the engine's word of when it ended
+        later,
+        None,
+    )
+    assert [(line["exit_code"], line["duration_seconds"]) for line in told] == [(3, 1.0), (4, 1.0)]
+
+
+def test_what_ended_before_us_is_not_told() -> None:
+    assert records_of(replace(WEB, finished_ns=103 * SECOND), None) == []
+
+
+def test_a_former_runs_end_has_its_own_numbers(make_cgroup: Any) -> None:
+    """Heard of while the next run goes on already, and that one is not told of by it."""
+    first, second = make_cgroup(), make_cgroup()
+    burn = "import time\nwhile time.process_time() < 1: pass\nprint('burnt', flush=True)\nsys.stdin.readline()\n"
+    burner = first.python(burn)
+    assert burner.stdout.readline() == b"burnt\n"
+    idler = second.python("print('there', flush=True)\nsys.stdin.readline()\n")
+    assert idler.stdout.readline() == b"there\n"
+    begun = time.time_ns() - 10 * SECOND
+    run = replace(WEB, state="running", network_mode="none")
+    one = replace(run, pid=burner.pid, cgroup=first.path, started_ns=begun)
+    two = replace(run, pid=idler.pid, cgroup=second.path, started_ns=begun + 3 * SECOND)
+    missed = replace(WEB, exit_code=9, started_ns=begun + 2 * SECOND, finished_ns=begun + 2 * SECOND + 1)
+    told = records_of(
+        one,
+        two,
+        replace(one, state="exited", pid=0, exit_code=5, finished_ns=begun + SECOND),
+        two,
+        missed,
+        two,
+        replace(two, state="exited", pid=0, exit_code=6, finished_ns=begun + 4 * SECOND),
+    )
+    assert [(line["exit_code"], line["duration_seconds"]) for line in told] == [(5, 1.0), (9, 1e-9), (6, 1.0)]
+    assert told[0]["cpu_seconds"] > 0.7
+    assert "cpu_seconds" not in told[1]
+    assert told[2]["cpu_seconds"] < 0.7

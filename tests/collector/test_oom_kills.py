@@ -183,6 +183,32 @@ def test_a_kill_told_of_before_the_next_run_is_the_former_runs(
     assert kills_of(sampler, running) == 1
 
 
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_kill_told_of_while_the_next_run_goes_on_is_the_former_runs(
+    ran_once: tuple[Sampler, Containers, Container],
+    make_cgroup: Callable[[], Any],
+    opened: bool,
+    counted: bool,
+) -> None:
+    sampler, containers, running = ran_once
+    if opened and counted:  # by the event before its end
+        containers.update(replace(running, oom_killed=True))
+    made = make_cgroup()
+    following = replace(running, started_ns=5, pid=made.python("input()\n").pid, cgroup=made.path)
+    containers.update(following)
+    former = running if opened else replace(running, started_ns=2)
+    containers.update(replace(former, state="exited", pid=0, oom_killed=True, finished_ns=3))
+    containers.update(following)
+    for _ in range(2):
+        assert kills_of(sampler, running) == 1
+        sampler.sample_all()
+    containers.update(replace(following, state="exited", pid=0, finished_ns=9))
+    assert kills_of(sampler, running) == 1
+    containers.update(replace(following, state="exited", pid=0, finished_ns=9, oom_killed=True))
+    assert kills_of(sampler, running) == 2
+
+
 def test_what_ended_before_us_is_not_counted_again() -> None:
     kills = OomKills()
     assert kills.ended_killed(replace(WEB, state="exited", oom_killed=True)) == 0

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 
@@ -65,7 +66,8 @@ def test_the_life_of_a_container(dockerd: Any) -> None:
             before = follow.named("before")
             assert (before.state, before.image, before.network_mode) == ("running", "bb:1", "none")
             assert before.cgroup == f"/docker/{before.id}"
-            assert Path(f"/proc/{before.pid}/comm").read_text() == "sleep\n"
+            comm = Path(f"/proc/{before.pid}/comm")  # for a moment its runtime's
+            await follow.until(lambda: comm.read_text() == "sleep\n")
             assert (before.labels, before.memory_limit_bytes) == ({"a.b": "c"}, 64 << 20)
             assert before.log.driver == "json-file"
             assert before.log.options == {"max-size": "1m"}
@@ -242,6 +244,51 @@ def test_bad_answers_are_counted_and_cost_the_others_nothing() -> None:
             assert follow.discovery.engine == "taffrail"
             assert (follow.named("gone").exit_code, follow.named("good").exit_code) == (9, 1)
             assert follow.discovery.failures == {"inspect": 1, "event": 1}
+
+    asyncio.run(scenario())
+
+
+def event(action: str, second: float, **attributes: str) -> bytes:
+    actor = {"ID": "5" * 64, "Attributes": {"name": "web", "image": "i", **attributes}}
+    return (
+        orjson.dumps({"Type": "container", "Action": action, "timeNano": int(second * 1e9), "Actor": actor})
+        + b"\n"
+    )
+
+
+def test_the_end_of_a_run_is_that_runs_though_the_engine_answers_of_a_later_one() -> None:
+    """By the time of the first inspect the container is in its third run."""
+    state = {"Status": "running", "Running": True, "Pid": 99_999_999, "StartedAt": "1970-01-01T00:00:30Z"}
+    third = {"Id": "5" * 64, "Name": "/web", "RestartCount": 2, "State": state}
+    told = [
+        event("start", 10.1),
+        event("oom", 11),
+        event("die", 12, exitCode="137"),
+        event("start", 20.1),
+        event("die", 22, exitCode="3"),
+        event("start", 30.1),
+        event("oom", 31),
+        event("die", 32, exitCode="137"),
+        event("destroy", 33),
+    ]
+
+    async def scenario() -> None:
+        async with pretended(inspect={"5" * 64: third}, events=told) as socket:
+            containers = Containers()
+            ends: list[Container] = []
+            containers.subscribe(lambda _, one: ends.append(one) if one.state == "exited" else None)
+            discovery = EngineDiscovery(socket, containers)
+            task = asyncio.create_task(discovery.run())
+            async with asyncio.timeout(60):
+                while discovery.events < len(told) or not ends or containers.all():
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert [(one.started_ns, one.finished_ns, one.exit_code, one.oom_killed) for one in ends[:3]] == [
+                (10_100_000_000, 12_000_000_000, 137, True),
+                (20_100_000_000, 22_000_000_000, 3, False),
+                (30_000_000_000, 32_000_000_000, 137, True),
+            ]
 
     asyncio.run(scenario())
 
