@@ -22,6 +22,9 @@ __all__ = ["run_top"]
 #: How long after an escape the rest of a key's sequence may take.
 _ESCAPE_SECONDS = 0.05
 
+#: While paused, how often the title says anew how long ago it was.
+_PAUSED_SECONDS = 1.0
+
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -94,7 +97,7 @@ class _Loop:
             try:
                 while not model.done:
                     self._screen.show(draw(model, *self._screen.size(), colours=self._colours))
-                    ready = selector.select(_ESCAPE_SECONDS if self._keys.waiting else None)
+                    ready = selector.select(self._patience())
                     self._read(ready)
                     while signals:
                         number = signals.popleft()
@@ -111,6 +114,12 @@ class _Loop:
             finally:
                 self._source.stop()
         return 0
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for a key, rows or a signal; None: until there is one."""
+        if self._keys.waiting:
+            return _ESCAPE_SECONDS
+        return None if self._model.paused_ns is None else _PAUSED_SECONDS
 
     def _read(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
         keys = []

@@ -100,7 +100,8 @@ def _cpu_time(row: Row) -> str:
 def _age(row: Row) -> str:
     if row.get("started_ns") is None:
         return "-"
-    seconds = max(0.0, time.time() - number(row, "started_ns") / 1e9)
+    seen_ns = number(row, "seen_ns") or time.time_ns()
+    seconds = max(0.0, (seen_ns - number(row, "started_ns")) / 1e9)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"

@@ -65,7 +65,8 @@ def draw(model: Model, width: int, height: int, *, colours: bool) -> list[str]:
     else:
         shown = rows[level.top : level.top + model.page]
         for place, row in enumerate(shown, level.top):
-            lines.append(_row(row, columns, widths, width, place == level.cursor, colours))
+            seen = {**row, "seen_ns": level.frame.time_ns}
+            lines.append(_row(seen, columns, widths, width, place == level.cursor, colours))
     lines = lines[: max(0, height - _BELOW)]
     lines += [""] * (height - _BELOW - len(lines))
     lines.append(fit(_message(model, rows), width))

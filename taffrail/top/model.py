@@ -185,6 +185,14 @@ class Model:
             self.prompt += key
         if not self.prompt_for_time:
             self.level.filter = self.prompt.strip()
+            self._seek()
+
+    def _seek(self) -> None:
+        """The cursor from a host's row, which no filter takes away, to the first that was found."""
+        rows, level = self.rows(), self.level
+        found = next((place for place, row in enumerate(rows) if row.get("id") != "/"), None)
+        if level.filter and found is not None and rows[level.cursor].get("id") == "/":
+            level.cursor, level.chosen = found, identity(rows[found])
 
     def _want(self) -> None:
         self.wanted += 1

@@ -193,6 +193,10 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.until(
         lambda: terminal.line("live") and not terminal.line(burner, "running"), "the present again"
     )
+    terminal.press("p")
+    terminal.until(lambda: terminal.line("PAUSED at"), "the pause")
+    told = terminal.line("PAUSED at")
+    terminal.until(lambda: terminal.line("PAUSED at") not in ("", told), "how long ago it is by now")
 
 
 def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(

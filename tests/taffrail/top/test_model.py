@@ -130,6 +130,31 @@ def test_filters(model: Model) -> None:
     assert draw(model, 80, 24, colours=False)[-2].startswith("/q?_")
 
 
+def test_finding_takes_the_cursor_from_the_host_to_what_is_found(model: Model) -> None:
+    press(model, "/", *"web-a", "enter", "enter")
+    assert (model.level.subject.kind, model.level.subject.id) == ("processes", "a" * 64)
+
+
+def test_finding_leaves_the_cursor_where_it_was_chosen_and_found_again(model: Model) -> None:
+    press(model, "down", "down", "/", *"web", "enter")
+    assert model.level.chosen == "c" * 64
+    press(model, "/", "ctrl-u", *"nothing", "enter")
+    assert names(model) == ["thishost"]
+    assert model.level.cursor == 0
+
+
+def test_how_old_a_process_was_at_the_moment_that_is_shown(model: Model) -> None:
+    press(model, "down", "enter")
+    row = {"pid": 7, "name": "sh", "cpu_percent": 0.0, "started_ns": NOW - 300 * 10**9}
+    model.take(model.level.subject, Frame(NOW, [row]))
+    assert draw(model, 120, 24, colours=False)[3].endswith(" 5m")
+    press(model, "p", "{")
+    then = model.paused_ns
+    assert then is not None
+    model.take(model.level.subject, Frame(then, [row], asked_ns=then))
+    assert draw(model, 120, 24, colours=False)[3].endswith(" 4m")
+
+
 def test_an_expression_over_processes(model: Model) -> None:
     press(model, "enter")
     rows = [
