@@ -94,7 +94,7 @@ def _cells(columns: Columns, index: int) -> tuple[str, ...]:
         _memory(at("working_set_bytes")),
         _memory(at("working_set_bytes_max")),
         *(_rate(at(name)) for name in rates),
-        "--" if pids is None else f"{pids:.1f}".removesuffix(".0"),
+        f"{pids:.1f}".removesuffix(".0") if pids else "--",  # the kernel does not count the host's
     )
 
 

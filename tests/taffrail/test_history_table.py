@@ -53,6 +53,14 @@ def test_a_row_a_step_that_something_is_known_of(monkeypatch: pytest.MonkeyPatch
     assert len({len(line) for line in lines[4:]}) == 1
 
 
+def test_tasks_that_nobody_counts_are_not_none() -> None:
+    """The host's cgroup has no number of them."""
+    rows = columns(1.0) | {"pids": [0.0], "pids_max": [0.0]}
+    overview = columns(1.0)
+    text = history_table("/", [0], rows, overview, {"cpu_percent": 1.0, "working_set_bytes": 1.0})
+    assert text.splitlines()[-1].split()[-1] == "--"
+
+
 def test_nothing_known() -> None:
     assert (
         history_table(
