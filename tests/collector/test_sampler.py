@@ -62,15 +62,15 @@ def test_half_a_second_of_cpu(make_cgroup: Any, containers: Containers, sampler:
     assert sample is not None
     assert sample.errors == ()
     assert sample.cpu is not None
-    assert 0.49 < sample.cpu.usage_seconds < 0.75  # and the interpreter's start
+    run_ns = int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0])
+    assert 0.49 < sample.cpu.usage_seconds <= run_ns / 1e9  # before it was in the cgroup it ran, too
     spent = (sample.cpu.user_seconds or 0) + (sample.cpu.system_seconds or 0)
     assert spent == pytest.approx(sample.cpu.usage_seconds, abs=0.05)
 
 
 def test_memory_tasks_and_limits(make_cgroup: Any, containers: Containers, sampler: Sampler) -> None:
     made = make_cgroup()
-    memory = made.directories["memory"]
-    (memory / "memory.limit_in_bytes").write_text(str(200 << 20))
+    made.limit_memory(200 << 20)
     (made.directories["pids"] / "pids.max").write_text("33")
     (made.directories["cpu"] / "cpu.shares").write_text("512")
     hold = "import threading\nheld = b'x' * (64 << 20)\n"
@@ -107,24 +107,33 @@ def test_a_changed_limit_is_seen_when_the_engine_tells(
 
 def test_a_throttled_container(make_cgroup: Any, containers: Containers, sampler: Sampler) -> None:
     made = make_cgroup()
-    (made.directories["cpu"] / "cpu.cfs_quota_us").write_text("20000")
-    process = started(made, "import time\nwhile time.process_time() < 0.2: pass\n")
+    # So little that it uses it up at once, also where others leave it no more than a moment at a time.
+    (made.directories["cpu"] / "cpu.cfs_quota_us").write_text("2000")
+    burn = "import time\nbegun = time.process_time()\nwhile time.process_time() - begun < 0.03: pass\n"
+    process = started(made, burn)
+
+    def counted() -> tuple[int, float]:
+        stat = dict(map(str.split, (made.directories["cpu"] / "cpu.stat").read_text().splitlines()))
+        return int(stat["nr_throttled"]), int(stat["throttled_time"]) / 1e9
+
+    # How often depends on what else the host runs: the kernel's own count before and after is what is told between.
+    before = counted()
     containers.update(container(made, process))
+    after = counted()
     sample = sampler.latest(made.id)
     assert sample is not None
     assert sample.cpu is not None
-    assert sample.cpu.quota_us == 20000
-    # How often depends on what else the host runs. It waits by now, so the kernel's own count stands still.
-    stat = dict(map(str.split, (made.directories["cpu"] / "cpu.stat").read_text().splitlines()))
-    assert sample.cpu.throttled_periods == int(stat["nr_throttled"])
-    assert sample.cpu.throttled_seconds == pytest.approx(int(stat["throttled_time"]) / 1e9)
+    assert sample.cpu.quota_us == 2000
+    assert before[0] <= (sample.cpu.throttled_periods or 0) <= after[0]
+    assert before[1] <= (sample.cpu.throttled_seconds or 0) <= after[1]
+    assert after > (0, 0.0)
 
 
 def test_an_oom_kill_is_counted_and_survives_the_cgroup(
     make_cgroup: Any, containers: Containers, sampler: Sampler
 ) -> None:
     made = make_cgroup()
-    (made.directories["memory"] / "memory.limit_in_bytes").write_text(str(32 << 20))
+    made.limit_memory(32 << 20)
     victim = made.python("print('ready', flush=True)\ninput()\nx = b'x' * (200 << 20)\n")
     assert victim.stdout.readline() == b"ready\n"
     known = container(made, victim)
@@ -270,7 +279,7 @@ def test_the_last_read_is_made_when_the_process_ends(
         sampler.interval = 3600.0
         running = asyncio.create_task(sampler.run())
         made = make_cgroup()
-        burn = "import time\nwhile time.process_time() < 0.4: pass\n"
+        burn = "import time\nbegun = time.process_time()\nwhile time.process_time() - begun < 0.4: pass\n"
         process = made.python("print('ready', flush=True)\ninput()\n" + burn)
         assert process.stdout.readline() == b"ready\n"
         while sampler.passes == 0:
@@ -279,7 +288,7 @@ def test_the_last_read_is_made_when_the_process_ends(
         first = sampler.latest(made.id)
         process.stdin.write(b"go\n")
         process.stdin.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(200):
             while sampler.latest(made.id) is first:
                 await asyncio.sleep(0.01)
         running.cancel()
