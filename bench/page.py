@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from aiohttp import web
 from isal import igzip
 
-from bench.sampling import made_containers
+from bench.cgroups import made_containers, open_many_files
 from bench.table import Row, print_table
 from collector.container import Container, LogSource
 from collector.discovery.registry import Containers
@@ -196,8 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if os.geteuid() != 0:
         parser.error("making cgroups needs root")
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    open_many_files()
     print_table([row for count in options.containers for row in measure(count, options.busy)])
 
 

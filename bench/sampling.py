@@ -10,22 +10,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from bench.cgroups import made_containers, open_many_files
 from bench.engines import Engine
 from bench.table import Row, print_table
-from collector.cgroup.layout import Layout
-from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.lanes.board import Board
 from collector.lanes.groups import CHOICES, make
@@ -59,65 +56,6 @@ for process in sys.argv[1:]:
 print("ready", flush=True)
 sys.stdin.read()
 """
-
-
-@contextlib.contextmanager
-def made_containers(count: int, network: bool) -> Iterator[list[Container]]:
-    """Cgroups on every hierarchy of this host with a sleeping process in each."""
-    layout = Layout.read(Roots())
-    parent = f"/bench-{uuid.uuid4().hex[:8]}"
-    directories: list[Path] = []
-    processes: list[subprocess.Popen[bytes]] = []
-    containers = []
-    try:
-        for controller in ("cpu", "cpuacct", "memory", "pids", "blkio", ""):
-            directory = layout.directory(controller, parent)
-            if directory is not None and directory not in directories:
-                directory.mkdir()
-                directories.append(directory)
-        parents = tuple(directories)
-        for number in range(count):
-            identity = uuid.uuid4().hex * 2
-            sleep = ["sleep", "3600"]
-            process = subprocess.Popen(["unshare", "-n", *sleep] if network else sleep)
-            processes.append(process)
-            for directory in parents:
-                (directory / identity).mkdir()
-                directories.append(directory / identity)
-                (directory / identity / "cgroup.procs").write_text(str(process.pid))
-            if network:
-                while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
-                    time.sleep(0.01)
-                link = f"ip link add tb{identity[:8]} type veth peer name eth0 netns {process.pid}"
-                subprocess.run(link.split(), check=True)
-            containers.append(
-                Container(
-                    id=identity,
-                    name=f"service-{number}",
-                    image="registry.example/team/service:1.2.3",
-                    engine="docker",
-                    pid=process.pid,
-                    cgroup=f"{parent}/{identity}",
-                    network_mode="bridge",
-                    labels={"com.docker.compose.project": "shop", "com.docker.compose.service": f"s{number}"},
-                )
-            )
-        yield containers
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        for directory in reversed(directories):
-            _remove(directory)
-
-
-def _remove(directory: Path) -> None:
-    for _ in range(500):
-        try:
-            directory.rmdir()
-            return
-        except OSError:
-            time.sleep(0.01)
 
 
 def measure_ours(count: int, network: bool) -> tuple[float, float, int]:
@@ -247,8 +185,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("sampling made cgroups needs root")
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    open_many_files()
     plain, _, _ = measure_ours(options.containers, network=False)
     whole, series, count = measure_ours(options.containers, network=True)
     groups, slow_series, slow_count = measure_groups(options.containers)

@@ -9,26 +9,21 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import statistics
 import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from bench.sampling import made_containers
+from bench.cgroups import made_containers, made_parent, open_many_files
 from bench.table import Row, print_table
-from collector.cgroup.layout import Layout
 from collector.container import Container
 from collector.discovery.registry import Containers
-from collector.roots import Roots
 from collector.sampler import Sampler
 from exporters.prometheus.exposition import Exposition
 
 __all__ = ["churn", "main", "measure"]
 
 PASSES = 20
-_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio", "")
 
 
 def megabytes() -> float:
@@ -79,14 +74,8 @@ def churn(count: int) -> list[Row]:
     registry = Containers(300, lambda: clock[0])
     sampler = Sampler(registry)
     page = Exposition(registry, sampler)
-    layout = Layout.read(Roots())
-    parent = f"/bench-{uuid.uuid4().hex[:8]}"
-    found = [layout.directory(controller, parent) for controller in _CONTROLLERS]
-    parents = list(dict.fromkeys(directory for directory in found if directory is not None))
-    for directory in parents:
-        directory.mkdir()
     after_tenth = (0.0, 0)
-    try:
+    with made_parent() as (parent, parents):
         for number in range(count):
             identity = f"{number + 1:064x}"
             for directory in parents:
@@ -103,9 +92,6 @@ def churn(count: int) -> list[Row]:
             clock[0] += 3 * 10**9  # a hundred tombstones at a time
             if number == count // 10:
                 after_tenth = megabytes(), descriptors()
-    finally:
-        for directory in parents:
-            directory.rmdir()
     rows = [
         Row(f"memory grown from the {count // 10}th to the {count}th", "MB", megabytes() - after_tenth[0]),
         Row("descriptors grown", "", descriptors() - after_tenth[1]),
@@ -122,8 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("making cgroups needs root")
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    open_many_files()
     rows = measure(options.containers)
     if options.churned:
         rows += churn(options.churned)
