@@ -90,7 +90,7 @@ sys.stdin.readline()
         sampler.close()
     (line,) = map(orjson.loads, intake.stored())
     assert line["exit_code"] == 3
-    assert 0.3 <= line["cpu_seconds"] < 1
+    assert 0.3 <= line["cpu_seconds"] < 20
     assert line["memory_peak_bytes"] > 1 << 20
     assert intake.blocks[0][0].container_name == "burner"
 
@@ -110,7 +110,9 @@ def test_what_cannot_be_stored_is_counted() -> None:
         await asyncio.sleep(0)
         containers.update(replace(WEB, state="running"))
         containers.update(WEB)
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(120):
+            while not records.failures:
+                await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -166,7 +168,10 @@ def test_what_ended_before_us_is_not_told() -> None:
 def test_a_former_runs_end_has_its_own_numbers(make_cgroup: Any) -> None:
     """Heard of while the next run goes on already, and that one is not told of by it."""
     first, second = make_cgroup(), make_cgroup()
-    burn = "import time\nwhile time.process_time() < 1: pass\nprint('burnt', flush=True)\nsys.stdin.readline()\n"
+    burn = (
+        "import time\nend = time.process_time() + 1\nwhile time.process_time() < end: pass\n"
+        "print('burnt', flush=True)\nsys.stdin.readline()\n"
+    )
     burner = first.python(burn)
     assert burner.stdout.readline() == b"burnt\n"
     idler = second.python("print('there', flush=True)\nsys.stdin.readline()\n")

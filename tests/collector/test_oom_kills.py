@@ -87,7 +87,7 @@ def test_kills_add_up_over_restarts_of_the_container_and_of_ours(
         sampler = Sampler(containers, oom_kills=OomKills(file))  # a process of ours a run
         try:
             made = make_cgroup()
-            (made.directories["memory"] / "memory.limit_in_bytes").write_text(str(32 << 20))
+            made.limit_memory(32 << 20)
             victim = made.python("print('ready', flush=True)\ninput()\nx = b'x' * (200 << 20)\n")
             assert victim.stdout.readline() == b"ready\n"
             ended = killed(made, containers, replace(known, started_ns=run), victim)
