@@ -139,7 +139,7 @@ class Bundles:
             shims = self.shims()
             await shims.start()
             try:
-                async with asyncio.timeout(120):
+                async with asyncio.timeout(250):
                     return await scenario(shims)
             finally:
                 await shims.close()
@@ -205,7 +205,7 @@ class Bundles:
             return [entry["log"] for entry in map(json.loads, file) if entry["stream"] == stream]
 
     @staticmethod
-    def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait_until(condition: Callable[[], object], seconds: float = 100.0) -> None:
         """Wait for a condition that other processes bring about."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -235,7 +235,8 @@ class Bundles:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.wait_until(lambda: not self.processes())
-        for path in Path("/sys/fs/cgroup").glob(f"*{self._cgroup}"):
+        everywhere = Path("/sys/fs/cgroup")
+        for path in (*everywhere.glob(f"*{self._cgroup}"), *everywhere.glob(self._cgroup[1:])):
             path.rmdir()
 
 

@@ -75,7 +75,7 @@ def test_a_disk_that_fills_up_holds_the_container_and_loses_nothing(bundles, dis
 
     async def scenario(shims):
         handle = await shims.run(spec)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while not (await handle.counters())["write_failures"]:
                 await asyncio.sleep(0.02)
         assert handle.running
@@ -122,7 +122,7 @@ def test_a_delivery_that_found_no_room_at_first_begins_later(bundles, disk):
     logs = bundles.directory / "logs"
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.bind(("127.0.0.1", 0))
-    receiver.settimeout(30)
+    receiver.settimeout(100)
     options = {
         "gelf-address": f"udp://127.0.0.1:{receiver.getsockname()[1]}",
         "gelf-compression-type": "none",
@@ -175,7 +175,7 @@ def test_no_room_for_spool_and_ledger(bundles, kind):
             handle = await shims.run(spec)
             fill()
             (bundles.directory / "rootfs" / "go").touch()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 while not (await handle.counters())["write_failures"]:
                     await asyncio.sleep(0.02)
             assert handle.running

@@ -175,10 +175,12 @@ def gone(spec: ShimSpec) -> bool:
     """Whether the container's first process has ended, reaped or not."""
     init = Init.read(spec.run_dir)
     assert init is not None
-    stat = Path(f"/proc/{init.pid}/stat")
-    return (
-        process_start(init.pid) != init.start_ticks or stat.read_text().rpartition(")")[2].split()[0] == "Z"
-    )
+    if process_start(init.pid) != init.start_ticks:
+        return True
+    try:
+        return Path(f"/proc/{init.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile
+        return True
 
 
 def adopted(bundles, spec: ShimSpec) -> None:

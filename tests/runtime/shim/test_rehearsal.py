@@ -10,8 +10,8 @@ import pytest
 from runtime.shim.rehearsal import rehearse
 
 
-def descriptors() -> list[str]:
-    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def test_it_leaves_no_thread_no_descriptor_and_no_file(
@@ -23,9 +23,11 @@ def test_it_leaves_no_thread_no_descriptor_and_no_file(
     rehearse(directory)
     assert not directory.exists()
     assert Path.cwd() == place
-    assert threading.enumerate() == threads
-    assert descriptors() == open_before
-    assert [record.getMessage() for record in caplog.records] == []
+    # What tests before this one left running may end meanwhile, and may log.
+    assert set(threading.enumerate()) <= set(threads)
+    assert descriptors() <= open_before
+    others = {thread.ident for thread in threads if thread is not threading.current_thread()}
+    assert [record.getMessage() for record in caplog.records if record.thread not in others] == []
 
 
 def test_a_place_that_cannot_be_used_is_said_and_does_no_harm(

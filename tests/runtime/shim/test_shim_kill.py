@@ -18,20 +18,36 @@ from runtime.shim.exit_status import ExitStatus, Waited
 from runtime.shim.linux import process_start
 
 LINES = 200_000
+KILLS = 30
 #: Kernels before 6.15 cannot tell how a process ended that somebody else has reaped.
 TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
-#: 200,000 numbered lines in bursts, and some on stderr beside them, for about seven seconds.
+#: 200,000 numbered lines in bursts, and some on stderr beside them, for about seven seconds; more of either until
+#: /go is there.
 WRITER = (
-    "i=0; while [ $i -lt 200 ]; do seq $((i*1000+1)) $((i*1000+1000)); usleep 30000; i=$((i+1)); done & "
-    "j=0; while [ $j -lt 1000 ]; do echo err $j >&2; usleep 3000; j=$((j+1)); done; wait; exit 42"
+    "(i=0; while [ $i -lt 200 ] || [ ! -e /go ]; do seq $((i*1000+1)) $((i*1000+1000)); usleep 30000; i=$((i+1)); "
+    "done; echo $i >/bursts) & "
+    "j=0; while [ $j -lt 1000 ] || [ ! -e /go ]; do echo err $j >&2; usleep 3000; j=$((j+1)); done; "
+    "echo $j >/errors; wait; exit 42"
 )
+#: Bursts of a hundred lines, a hundred of them at least, until /go is there.
 SOME = (
-    "i=0; while [ $i -lt 100 ]; do seq $((i*100+1)) $((i*100+100)); usleep 10000; i=$((i+1)); done; exit 42"
+    "i=0; while [ $i -lt 100 ] || [ ! -e /go ]; do seq $((i*100+1)) $((i*100+100)); usleep 10000; i=$((i+1)); "
+    "done; echo $i >/bursts; exit 42"
 )
 
 
 def numbers(last: int) -> list[str]:
     return [f"{n}\n" for n in range(1, last + 1)]
+
+
+def go(bundles) -> None:
+    """The writer may end."""
+    (bundles.directory / "rootfs" / "go").touch()
+
+
+def told(bundles, name: str = "bursts") -> int:
+    """How many the writer says there were."""
+    return int((bundles.directory / "rootfs" / name).read_text())
 
 
 def kill(pid: int) -> None:
@@ -45,7 +61,7 @@ async def lines_written(handle, count: int) -> None:
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -78,16 +94,18 @@ def test_shims_killed_again_and_again(bundles, seed):
             if handle.running and handle.shim_pid:
                 kill(handle.shim_pid)
                 kills += 1
+                if kills == KILLS:
+                    go(bundles)
                 # The next one is only worth killing once it has taken over.
                 killed = handle.shim_pid
                 await until(lambda killed=killed: not handle.running or handle.shim_pid != killed)
         return kills, await handle.wait()
 
     kills, status = bundles.play(scenario)
-    assert kills >= 30
+    assert kills >= KILLS
     assert status.code == 42
-    assert bundles.records(spec) == numbers(LINES)
-    assert bundles.records(spec, "stderr") == [f"err {n}\n" for n in range(1000)]
+    assert bundles.records(spec) == numbers(1000 * told(bundles))
+    assert bundles.records(spec, "stderr") == [f"err {n}\n" for n in range(told(bundles, "errors"))]
 
 
 def test_a_shim_killed_while_the_container_writes_as_fast_as_it_can(bundles):
@@ -119,10 +137,11 @@ def test_the_engine_killed_and_another_takes_over(bundles):
         handle = await shims.adopt(spec)
         assert (handle.pid, handle.shim_pid) == (pid, shim_pid)
         assert process_start(shim_pid) == ticks
+        go(bundles)
         return await handle.wait()
 
     assert bundles.play(scenario).code == 42
-    assert bundles.records(spec) == numbers(10_000)
+    assert bundles.records(spec) == numbers(100 * told(bundles))
 
 
 def test_engine_and_shim_killed_together(bundles):
@@ -135,10 +154,11 @@ def test_engine_and_shim_killed_together(bundles):
         handle = await shims.adopt(spec)
         assert handle.pid == pid
         assert handle.shim_pid != shim_pid
+        go(bundles)
         return await handle.wait()
 
     assert bundles.play(scenario).code == 42
-    assert bundles.records(spec) == numbers(10_000)
+    assert bundles.records(spec) == numbers(100 * told(bundles))
 
 
 def test_the_template_killed_does_not_touch_what_runs(bundles):
@@ -151,10 +171,11 @@ def test_the_template_killed_does_not_touch_what_runs(bundles):
         other = await shims.run(later)
         assert (await other.wait()).code == 7
         assert handle.shim_pid == shim_pid
+        go(bundles)
         return await handle.wait()
 
     assert bundles.play(scenario).code == 42
-    assert bundles.records(spec) == numbers(10_000)
+    assert bundles.records(spec) == numbers(100 * told(bundles))
 
 
 @pytest.mark.parametrize("order", ["template first", "shim first"])
@@ -167,10 +188,11 @@ def test_template_and_shim_killed_while_the_engine_lives(bundles, order):
         victims = [bundles.template_pid(), handle.shim_pid]
         for pid in victims if order == "template first" else reversed(victims):
             kill(pid)
+        go(bundles)
         return await handle.wait()
 
     assert bundles.play(scenario).code == 42
-    assert bundles.records(spec) == numbers(10_000)
+    assert bundles.records(spec) == numbers(100 * told(bundles))
 
 
 def test_everything_of_ours_killed_at_once_while_the_container_writes(bundles):
@@ -183,11 +205,12 @@ def test_everything_of_ours_killed_at_once_while_the_container_writes(bundles):
     async def scenario(shims):
         handle = await shims.adopt(spec)
         assert handle.pid == pid
+        go(bundles)
         return await handle.wait()
 
     bundles.play(scenario)
     # Nobody of ours was its parent when it ended; kernels before 6.15 cannot tell how it did.
-    assert bundles.records(spec) == numbers(10_000)
+    assert bundles.records(spec) == numbers(100 * told(bundles))
 
 
 def test_a_container_that_ends_without_an_engine(bundles):
@@ -206,10 +229,11 @@ def test_a_container_that_ends_without_an_engine(bundles):
 
 
 def test_a_container_that_ends_without_engine_and_shim(bundles):
-    spec = bundles.spec("seq 1 10000; sleep 0.3; seq 10001 20000; exit 12")
+    spec = bundles.spec("seq 1 10000; until test -e /go; do usleep 10000; done; seq 10001 20000; exit 12")
     engine, _, shim_pid = started_by_an_engine(bundles, spec)
     end(engine)
     kill(shim_pid)
+    go(bundles)
     bundles.wait_until(lambda: Waited.read(spec.run_dir))
     assert ExitStatus.read(spec.run_dir) is None
 
@@ -272,10 +296,11 @@ def test_an_engine_has_its_template_keep_the_streams_of_shims_it_finds(bundles):
 
 
 def test_a_container_started_again_after_nobody_saw_it_end(bundles):
-    spec = bundles.spec("echo life; sleep 0.2; exit 13")
+    spec = bundles.spec("echo life; until test -e /go; do usleep 10000; done; exit 13")
     engine, _, shim_pid = started_by_an_engine(bundles, spec)
     end(engine)
     kill(shim_pid)
+    go(bundles)
     bundles.wait_until(lambda: Waited.read(spec.run_dir))
 
     async def scenario(shims):
@@ -367,6 +392,6 @@ def test_a_template_serves_a_directory_alone(bundles):
         assert done.returncode == 2
         assert b"another template serves" in message
         await shims.shutdown()
-        assert bundles.processes() == []
+        await until(lambda: bundles.processes() == [])
 
     bundles.play(scenario)

@@ -14,21 +14,23 @@ import pytest
 from logdrivers.source.rate_limit import read_dropped
 
 MARKER = re.compile(r"taffrail: (\d+) lines \((\d+) bytes\) dropped: over rate-limit \d+ bytes/s\n")
-LINES = 60_000
-#: Numbered lines of 100 bytes for some seconds, faster than any limit here.
+#: Each writer goes on until its shims were killed often enough, and tells how many rounds it made of it.
+ENOUGH, ROUNDS = "enough", "rounds"
+#: Numbered lines of 100 bytes, a thousand a round.
 WRITER = (
-    "i=0; while [ $i -lt 60 ]; do "
+    "i=0; while [ $i -lt 60 ] || [ ! -e /enough ]; do "
     "awk -v i=$i 'BEGIN { for (n = i * 1000; n < i * 1000 + 1000; n++) printf \"%099d\\n\", n }'; "
-    "usleep 20000; i=$((i+1)); done; exit 42"
+    "usleep 20000; i=$((i+1)); done; echo $i >/rounds; exit 42"
 )
-#: Messages of three lines with single ones between them, on both streams.
+#: Messages of three lines with single ones between them, a hundred a round, on both streams.
 TRACES = """
 w() {
   awk -v c=$1 'BEGIN {
-    for (n = 0; n < 2000; n++) {
-      printf "%s %d\\n\\tat A.b\\n\\tat A.c\\n%s single %d\\n", c, n, c, n
-      if (n % 100 == 0) { fflush(); system("usleep 20000") }
+    while (n < 2000 || system("test -e /enough")) {
+      do { printf "%s %d\\n\\tat A.b\\n\\tat A.c\\n%s single %d\\n", c, n, c, n; n++ } while (n % 100)
+      fflush(); system("usleep 20000")
     }
+    print (n / 100) > ("/rounds-" c)
   }'
 }
 w out & w err >&2; wait; exit 42
@@ -36,7 +38,7 @@ w out & w err >&2; wait; exit 42
 #: Lines of 300,000 bytes in writes of 10,000.
 LONG = """
 i=0
-while [ $i -lt 25 ]; do
+while [ $i -lt 25 ] || [ ! -e /enough ]; do
   awk -v i=$i 'BEGIN {
     s = sprintf("%010000d", i)
     for (n = 0; n < 30; n++) { printf "%s", s; fflush() }
@@ -45,12 +47,13 @@ while [ $i -lt 25 ]; do
   usleep 40000
   i=$((i+1))
 done
+echo $i >/rounds
 exit 42
 """
 
 
-async def killed_again_and_again(shims, spec, seed: int) -> int:
-    """Run to the end, killing its shims, thirty at most; how many."""
+async def killed_again_and_again(bundles, shims, spec, seed: int, enough: int) -> None:
+    """Run to the end, killing its shims, thirty at most; the writer ends after ``enough`` of them at the earliest."""
     chance = random.Random(seed)
     handle = await shims.run(spec)
     kills = 0
@@ -62,17 +65,24 @@ async def killed_again_and_again(shims, spec, seed: int) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(killed, signal.SIGKILL)
             kills += 1
-        async with asyncio.timeout(30):
+        if kills == enough:
+            (bundles.directory / "rootfs" / ENOUGH).touch()
+        async with asyncio.timeout(100):
             while handle.running and handle.shim_pid == killed:
                 await asyncio.sleep(0.01)
     assert (await handle.wait()).code == 42
-    return kills
+    assert kills >= enough
+
+
+def rounds(bundles, name: str = ROUNDS) -> int:
+    """How many the writer made."""
+    return int((bundles.directory / "rootfs" / name).read_text())
 
 
 @pytest.mark.parametrize("more", [{}, {"max-size": "500k", "max-file": "3"}], ids=["one file", "rotating"])
 def test_dropped_lines_are_counted_exactly(bundles, more):
-    spec = bundles.spec(WRITER, log_options={"rate-limit": "256k", **more})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 1)) >= 5
+    spec = bundles.spec(WRITER, log_options={"rate-limit": "16k", **more})
+    bundles.play(lambda shims: killed_again_and_again(bundles, shims, spec, 1, 5))
     dropped = read_dropped(spec.info.directory)
     assert dropped.lines > 1000
     assert dropped.bytes == 100 * dropped.lines
@@ -86,29 +96,29 @@ def test_dropped_lines_are_counted_exactly(bundles, more):
         else:
             assert int(text) == here
             here += 1
-    assert (here, said) == (LINES, dropped.lines)
+    assert (here, said) == (1000 * rounds(bundles), dropped.lines)
 
 
 def test_a_container_that_waits_loses_nothing(bundles):
     spec = bundles.spec(WRITER, log_options={"rate-limit": "2m", "rate-limit-policy": "wait"})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 2)) >= 5
-    assert [int(text) for text in bundles.records(spec)] == list(range(LINES))
+    bundles.play(lambda shims: killed_again_and_again(bundles, shims, spec, 2, 5))
+    assert [int(text) for text in bundles.records(spec)] == list(range(1000 * rounds(bundles)))
 
 
 def test_messages_stay_whole(bundles):
     spec = bundles.spec(TRACES, log_options={"multiline": "java"})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 3)) >= 3
+    bundles.play(lambda shims: killed_again_and_again(bundles, shims, spec, 3, 3))
     for stream, name in (("stdout", "out"), ("stderr", "err")):
         expected = []
-        for n in range(2000):
+        for n in range(100 * rounds(bundles, f"{ROUNDS}-{name}")):
             expected += [f"{name} {n}\n\tat A.b\n\tat A.c\n", f"{name} single {n}\n"]
         assert bundles.records(spec, stream) == expected
 
 
 def test_long_lines_stay_whole(bundles):
     spec = bundles.spec(LONG, log_options={"max-line-size": "1m"})
-    assert bundles.play(lambda shims: killed_again_and_again(shims, spec, 4)) >= 3
-    assert bundles.records(spec) == [f"{n:010000d}" * 30 + "\n" for n in range(25)]
+    bundles.play(lambda shims: killed_again_and_again(bundles, shims, spec, 4, 3))
+    assert bundles.records(spec) == [f"{n:010000d}" * 30 + "\n" for n in range(rounds(bundles))]
 
 
 def test_a_message_is_out_when_nothing_follows_it(bundles):
@@ -118,7 +128,7 @@ def test_a_message_is_out_when_nothing_follows_it(bundles):
 
     async def scenario(shims):
         handle = await shims.run(spec)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while (await handle.counters())["lines"] < 1:
                 await asyncio.sleep(0.01)
         await handle.signal(signal.SIGKILL)

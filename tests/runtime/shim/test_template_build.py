@@ -85,7 +85,7 @@ def test_another_build_s_template_is_replaced_and_what_runs_goes_on(
     assert superseded(caplog) == []
     age()
     assert bundles.play(second) == (pid, 7, 42)
-    assert template.wait(10) == 0
+    assert template.wait(100) == 0
     assert len(bundles.template_pids()) == 1
     assert bundles.records(spec) == ["one\n", "two\n"]
     assert len(superseded(caplog)) == 1
@@ -100,7 +100,8 @@ def test_another_build_s_template_is_replaced_and_what_runs_goes_on(
 
 def test_it_kept_streams_of_containers_without_a_shim(bundles: Any, old: Any) -> None:
     template, age = old
-    ended = bundles.spec("seq 1 5000; sleep 0.5; seq 5001 6000; exit 41")
+    go = bundles.directory / "rootfs" / "go"
+    ended = bundles.spec("seq 1 5000; until test -e /go; do usleep 10000; done; seq 5001 6000; exit 41")
     reads = bundles.spec(READER, open_stdin=True)
     terminal = bundles.spec(READER, tty=True, open_stdin=True)
     specs: list[ShimSpec] = [ended, reads, terminal]
@@ -119,10 +120,11 @@ def test_it_kept_streams_of_containers_without_a_shim(bundles: Any, old: Any) ->
 
     for pid in play_old(bundles, first):
         os.kill(pid, signal.SIGKILL)
+    go.touch()
     bundles.wait_until(lambda: Waited.read(ended.run_dir))
     age()
     assert bundles.play(second) == [41, 43, 43]
-    assert template.wait(10) == 0
+    assert template.wait(100) == 0
     assert bundles.records(ended) == [f"{n}\n" for n in range(1, 6001)]
     assert bundles.records(reads) == ["got this\n"]
     assert bundles.records(terminal)[-1] == "got this\r\n"
