@@ -12,6 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is for the machine to say.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+#: Seconds for a test in a virtual machine, which has to boot: its CPU is emulated, and this one may be busy.
+_EMULATED = 1800
 
 
 def _load(path: str) -> ModuleType:
@@ -26,6 +34,7 @@ def _load(path: str) -> ModuleType:
     return module
 
 
+_load("held_port")
 elasticsearch = _load("elasticsearch_server").elasticsearch
 _load("guest_kernel")
 v2_guest = _load("qemu_guest").v2_guest
@@ -53,6 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if {"v2_guest", "v2_machine"} & set(names) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_EMULATED))
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest):
     """Compare bytes with a file under tests/golden, or rewrite it: ``golden("name", data)``."""
@@ -72,7 +88,7 @@ def localhost_certificate() -> Iterator[Path]:
     """A directory with ``cert`` and ``key`` in PEM for the name localhost, their own authority."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
          "-keyout", directory / "key", "-out", directory / "cert"],
         check=True, capture_output=True,
