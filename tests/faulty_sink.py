@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import socket
 import struct
@@ -84,6 +85,16 @@ PROTOCOLS = {
 }
 
 
+def udp_port() -> int:
+    """A port of loopback that nobody has, and that the kernel gives to nobody who asks for any: it is below those."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, first) if first > 12_000 else random.randrange(10_000, 65_000)
+        with contextlib.suppress(OSError), socket.socket(INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """A sink in this process that behaves as told: each connection as the next of ``behaviours``, then well."""
 
@@ -99,11 +110,12 @@ class Server:
         self.address = self._path if protocol.family is UNIX else self._reserve()
 
     def _reserve(self) -> str:
-        """A port that nobody else gets: bound, and not listening."""
-        self._held = self._bound(("127.0.0.1", 0))
-        self._name = self._held.getsockname()
-        if self.protocol.udp:  # a bound socket is one that takes datagrams
-            self._held.close()
+        """A port that nobody else gets: bound, and not listening; a bound one for datagrams would take them."""
+        if self.protocol.udp:
+            self._name = ("127.0.0.1", udp_port())
+        else:
+            self._held = self._bound(("127.0.0.1", 0))
+            self._name = self._held.getsockname()
         return f"127.0.0.1:{self._name[1]}"
 
     def _bound(self, name: object) -> socket.socket:
@@ -151,7 +163,7 @@ class Server:
         self.go_on.set()
         if self._listener is not None and self._listener.fileno() >= 0:
             self.down()
-        if self.protocol.family is INET:
+        if self.protocol.family is INET and not self.protocol.udp:
             self._held.close()
 
     def marks(self) -> list[int]:

@@ -33,5 +33,5 @@ def small_disk() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        subprocess.run(["umount", directory], check=True)
+        subprocess.run(["umount", "-l", directory], check=True)
         directory.rmdir()

@@ -77,13 +77,13 @@ class Sink:
 
     def wait(self, lines: int) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: len(self.taken) >= lines, 20), self.taken
+            assert self.news.wait_for(lambda: len(self.taken) >= lines, 100), self.taken
 
     def close(self) -> None:
         self.closed.set()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 100.0) -> bool:
     """Wait for a condition; whether it came."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -371,6 +371,7 @@ def test_stopping_ends_a_pause_after_a_failure(tmp_path: Path) -> None:
     journal.append(b"1\n")
     delivery = Delivery(journal, sink, tmp_path / "s", "t")
     delivery.start()
+    assert until(lambda: not delivery.counters().sink_up)
     delivery.stop(0.05)
     assert not any(thread.name == "delivery t" for thread in threading.enumerate())
     kept = read_counters(tmp_path / "s")

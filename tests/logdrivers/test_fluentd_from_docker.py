@@ -32,15 +32,17 @@ class Receiver:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(100)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.data = b""
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         connection, _ = self._listener.accept()
         unpacker = msgpack.Unpacker(raw=True)
         with connection:
+            connection.settimeout(100)
             while data := connection.recv(1 << 20):
                 self.data += data
                 unpacker.feed(data)
@@ -49,7 +51,7 @@ class Receiver:
                         connection.sendall(ack(message[-1][b"chunk"]))
 
     def close(self) -> None:
-        self._thread.join(30)
+        self._thread.join(100)
         self._listener.close()
 
 

@@ -221,7 +221,7 @@ def number_of(suffix: str) -> int:
 
 def settled(newest: Path, compressed: bool) -> dict[str, bytes]:
     """Docker's files once it has compressed those that it compresses."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while True:
         names = [path.name.removeprefix(newest.name) for path in newest.parent.glob(newest.name + "*")]
         if not compressed or all(not name or name.endswith(".gz") for name in names):

@@ -48,9 +48,9 @@ class Datagrams:
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
         self.socket.bind(("127.0.0.1", 0))
-        self.socket.settimeout(30)
+        self.socket.settimeout(100)
         self.address = f"udp://127.0.0.1:{self.socket.getsockname()[1]}"
 
     def take(self, count: int) -> list[list[bytes]]:
@@ -135,7 +135,7 @@ def test_udp_messages_are_the_same_to_the_byte(docker_engine: Any, options: dict
 
 def test_tcp_frames_are_the_same_to_the_byte(docker_engine: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
-        server.settimeout(60)
+        server.settimeout(120)
         stream = pool.submit(whole_stream, server)
         options = {"gelf-address": f"tcp://127.0.0.1:{server.getsockname()[1]}", "labels": "app"}
         info = docker_engine.container("gelf", options, SCRIPT)
@@ -155,7 +155,7 @@ def whole_stream(server: socket.socket) -> bytes:
     """All that comes on the next connection."""
     connection, _ = server.accept()
     with connection:
-        connection.settimeout(60)
+        connection.settimeout(120)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 

@@ -283,14 +283,24 @@ def test_a_full_disk_and_a_new_writer(small_disk: Path) -> None:
     journal.close()
 
 
-def _write_until_killed(info: Info, started: int) -> None:
-    """A writer whose source is the lines 0, 1, 2 …; the mark is how many lines, the block size varies."""
+#: Lines that a writer may be ahead of its reader: of two lives they are less than there are files for.
+AHEAD = 45
+
+
+def _write_until_killed(info: Info, started: int, allowed: int) -> None:
+    """A writer whose source is the lines 0, 1, 2 …; the mark is how many lines, the block size varies.
+
+    It tells the first, and writes a line for each byte that it is given.
+    """
     journal = DRIVER.journal(info)
     resume = journal.resume()
     number = resume.mark.stdout + resume.records
-    os.write(started, b"x")
+    os.write(started, number.to_bytes(8, "big"))
     size = number % 40 + 1
     while True:
+        left = size
+        while left:
+            left -= len(os.read(allowed, left))
         journal.append(numbered(number, size), Mark(number + size, 0))
         number += size
         size = size % 40 + 1
@@ -310,17 +320,21 @@ def test_kill_minus_nine_at_any_point_loses_and_repeats_nothing(
     seen: list[str] = []
     for _ in range(12):
         readable, started = os.pipe()
+        allowed, allow = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                _write_until_killed(info, started)
+                _write_until_killed(info, started, allowed)
             finally:
                 os._exit(1)
         try:
-            assert os.read(readable, 1) == b"x"
+            given = int.from_bytes(os.read(readable, 8), "big")
             target = len(seen) + 60
             while len(seen) < target:
                 assert os.waitpid(child, os.WNOHANG) == (0, 0)
+                if (more := len(seen) + AHEAD - given) > 0:
+                    os.write(allow, bytes(more))
+                    given += more
                 batch = reader.read(position)
                 assert batch.lost_lines == 0
                 for entry in batch.entries:
@@ -330,8 +344,8 @@ def test_kill_minus_nine_at_any_point_loses_and_repeats_nothing(
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            os.close(readable)
-            os.close(started)
+            for descriptor in (readable, started, allowed, allow):
+                os.close(descriptor)
     journal = DRIVER.journal(info)
     while batch := reader.read(position).entries:
         for entry in batch:

@@ -25,8 +25,8 @@ DRIVERS = {
 
 
 def read_bytes() -> int:
-    """Bytes this process has read from files so far."""
-    return int(Path("/proc/self/io").read_text().split()[1])
+    """Bytes this thread has read from files so far."""
+    return int(Path("/proc/thread-self/io").read_text().split()[1])
 
 
 @pytest.mark.parametrize("kind", DRIVERS)

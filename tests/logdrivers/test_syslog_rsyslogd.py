@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from faulty_sink import udp_port
+from held_port import hold_port
 
 from logdrivers.block import Block, Encoding, Stream
 from logdrivers.driver import Info, Sink, SinkDown
@@ -30,7 +33,7 @@ class Rsyslogd(NamedTuple):
 
     def wait(self, count: int) -> list[bytes]:
         """Its lines, once there are so many."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         found: list[bytes] = []
         while len(found) < count:
             assert time.monotonic() < deadline, (len(found), found[-2:])
@@ -44,10 +47,11 @@ class Rsyslogd(NamedTuple):
 @pytest.fixture
 def rsyslogd(certificate: Path) -> Iterator[Callable[[str], Rsyslogd]]:
     started: list[tuple[Path, subprocess.Popen[bytes]]] = []
+    held = contextlib.ExitStack()
 
     def start(kind: str) -> Rsyslogd:
         directory = Path(tempfile.mkdtemp(dir="/tmp"))
-        address, module = listening(kind, directory, certificate)
+        address, module = listening(kind, directory, certificate, held)
         (directory / "conf").write_text(
             f'global(maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off" workDirectory="{directory}")\n'
             f"{module}\n"
@@ -66,19 +70,25 @@ def rsyslogd(certificate: Path) -> Iterator[Callable[[str], Rsyslogd]]:
     yield start
     for directory, process in started:
         process.terminate()
-        process.wait(30)
+        process.wait(100)
         if process.stderr:
             process.stderr.close()
         shutil.rmtree(directory)
+    held.close()
 
 
-def listening(kind: str, directory: Path, certificate: Path) -> tuple[str, str]:
-    """The address, and the configuration that makes rsyslogd take messages there."""
+def listening(kind: str, directory: Path, certificate: Path, held: contextlib.ExitStack) -> tuple[str, str]:
+    """The address, and the configuration that makes rsyslogd take messages there; its port is its own until then."""
     if kind == "unixgram":
         path = directory / "log"
         module = 'module(load="imuxsock" SysSock.Use="off")\n'
         return f"unixgram://{path}", f'{module}input(type="imuxsock" Socket="{path}" RateLimit.Interval="0")'
-    port = free_port(socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+    if kind == "udp":
+        port = udp_port()
+        # Room for all of it: it need not be as quick as we are.
+        entry = f'input(type="imudp" address="127.0.0.1" port="{port}" rcvbufSize="16m")'
+        return f"udp://127.0.0.1:{port}", f'module(load="imudp")\n{entry}'
+    port = held.enter_context(hold_port()).getsockname()[1]
     if kind != "tcp+tls":
         entry = f'input(type="im{kind}" address="127.0.0.1" port="{port}")'
         return f"{kind}://127.0.0.1:{port}", f'module(load="im{kind}")\n{entry}'
@@ -92,12 +102,6 @@ def listening(kind: str, directory: Path, certificate: Path) -> tuple[str, str]:
         f'global(DefaultNetstreamDriver="ossl" {settings})\nmodule(load="imtcp" {mode})\n'
         f'input(type="imtcp" address="127.0.0.1" port="{port}")',
     )
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def lines(*texts: bytes, stream: Stream = Stream.STDOUT) -> Block:
@@ -117,7 +121,7 @@ def sink(address: str, **options: str) -> Sink:
 
 def deliver(out: Sink, blocks: list[Block]) -> None:
     """As delivery does: again, as long as the sink is down."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while True:
         try:
             out.send(blocks)

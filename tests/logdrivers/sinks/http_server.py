@@ -106,7 +106,7 @@ class Server:
 def hang_up(sock: socket.socket) -> None:
     """Close without a reset that would take the answers away."""
     sock.shutdown(socket.SHUT_WR)
-    sock.settimeout(5)
+    sock.settimeout(60)
     while sock.recv(65536):
         pass
 

@@ -42,7 +42,7 @@ class Names:
 
 def listener(host: str, port: int = 0) -> socket.socket:
     server = socket.create_server((host, port))
-    server.settimeout(10)
+    server.settimeout(100)
     return server
 
 
@@ -62,7 +62,7 @@ def peer(sock: socket.socket) -> str:
 
 def test_every_connection_asks_for_the_name_again(two: tuple[Any, Any, int]) -> None:
     names = Names("127.0.0.1")
-    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 5.0, resolver=names)
+    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 100.0, resolver=names)
     with dialer.connect() as sock:
         assert peer(sock) == "127.0.0.1"
     names.hosts = ("127.0.0.2",)
@@ -73,11 +73,11 @@ def test_every_connection_asks_for_the_name_again(two: tuple[Any, Any, int]) -> 
 
 def test_addresses_are_tried_in_turn(two: tuple[Any, Any, int]) -> None:
     names = Names("127.0.0.9", "127.0.0.2")
-    with Dialer("sink.test", two[2], socket.SOCK_STREAM, 5.0, resolver=names).connect() as sock:
+    with Dialer("sink.test", two[2], socket.SOCK_STREAM, 100.0, resolver=names).connect() as sock:
         assert peer(sock) == "127.0.0.2"
     names.hosts = ("127.0.0.9",)
     with pytest.raises(SinkDown, match=rf"cannot connect to tcp://sink.test:{two[2]}: .*refused"):
-        Dialer("sink.test", two[2], socket.SOCK_STREAM, 5.0, resolver=names).connect()
+        Dialer("sink.test", two[2], socket.SOCK_STREAM, 100.0, resolver=names).connect()
 
 
 def test_an_address_that_does_not_answer_leaves_the_next_its_time() -> None:
@@ -93,14 +93,14 @@ def test_an_address_that_does_not_answer_leaves_the_next_its_time() -> None:
         stack.enter_context(listener("127.0.0.2", port))
         names = Names("127.0.0.1", "127.0.0.2")
         sock = stack.enter_context(
-            Dialer("sink.test", port, socket.SOCK_STREAM, 1.0, resolver=names).connect()
+            Dialer("sink.test", port, socket.SOCK_STREAM, 10.0, resolver=names).connect()
         )
         assert peer(sock) == "127.0.0.2"
 
 
 def test_a_connection_has_moved_when_its_address_is_no_longer_the_names(two: tuple[Any, Any, int]) -> None:
     names = Names("127.0.0.1")
-    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 5.0, max_age_seconds=0.0, resolver=names)
+    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 100.0, max_age_seconds=0.0, resolver=names)
     with dialer.connect() as sock:
         assert not dialer.moved(sock)
         names.hosts = ("127.0.0.2", "127.0.0.1")
@@ -115,7 +115,7 @@ def test_a_connection_has_moved_when_its_address_is_no_longer_the_names(two: tup
 
 def test_a_young_answer_is_not_asked_for_again(two: tuple[Any, Any, int]) -> None:
     names = Names("127.0.0.1")
-    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 5.0, max_age_seconds=3600.0, resolver=names)
+    dialer = Dialer("sink.test", two[2], socket.SOCK_STREAM, 100.0, max_age_seconds=3600.0, resolver=names)
     with dialer.connect() as sock:
         names.hosts = ("127.0.0.2",)
         assert not dialer.moved(sock)
@@ -125,7 +125,7 @@ def test_a_young_answer_is_not_asked_for_again(two: tuple[Any, Any, int]) -> Non
 def test_a_name_that_cannot_be_resolved_is_named() -> None:
     names = Names()
     names.fails = True
-    dialer = Dialer("sink.test", 1, socket.SOCK_STREAM, 5.0, resolver=names)
+    dialer = Dialer("sink.test", 1, socket.SOCK_STREAM, 100.0, resolver=names)
     with pytest.raises(SinkDown, match=r"cannot resolve sink.test: .*Name or service not known"):
         dialer.connect()
     names.fails = False
@@ -165,7 +165,7 @@ def sink(driver: Driver, options: dict[str, str]) -> Sink:
 def take_stream(server: socket.socket) -> bytes:
     connection, _ = server.accept()
     with connection:
-        connection.settimeout(10)
+        connection.settimeout(100)
         data = b""
         while b"line" not in data:
             data += connection.recv(65536)
@@ -209,7 +209,7 @@ def test_a_datagram_sink_follows_its_name(
         port = first.getsockname()[1]
         second.bind(("127.0.0.2", port))
         for sock in (first, second):
-            sock.settimeout(10)
+            sock.settimeout(100)
         takes = [lambda: first.recv(65536), lambda: second.recv(65536)]
         check_follows(driver, options, port, monkeypatch, takes)
 
