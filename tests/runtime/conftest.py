@@ -140,7 +140,7 @@ class Bundles:
         output = subprocess.DEVNULL if silent else subprocess.PIPE
         return subprocess.run(
             ["runc", "--root", str(self.directory / "runc"), *args],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, check=check, timeout=60,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, check=check, timeout=120,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -148,7 +148,8 @@ class Bundles:
             self.runc("delete", "--force", container_id)
         for point in mount_points(self.directory):
             unmount(point)
-        for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}"):
+        everywhere = Path("/sys/fs/cgroup")
+        for path in (*everywhere.glob(f"*{self.cgroup}"), *everywhere.glob(self.cgroup[1:])):
             path.rmdir()
 
 

@@ -1,3 +1,4 @@
+import uuid
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,10 @@ def test_a_disk_that_refuses_is_said_and_costs_the_others_nothing(
 
 def test_this_kernel_takes_the_rule() -> None:
     hierarchy = Path("/sys/fs/cgroup/blkio")
-    counted = count_block_io(Path("/sys"), "/taffrail-test-accounting")
+    name = f"taffrail-test-{uuid.uuid4().hex[:10]}"
+    counted = count_block_io(Path("/sys"), f"/{name}")
     if hierarchy.is_dir():
-        (hierarchy / "taffrail-test-accounting").rmdir()
+        (hierarchy / name).rmdir()
         assert counted
     else:
         assert not counted

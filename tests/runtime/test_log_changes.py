@@ -18,7 +18,7 @@ LONG = 1000.0
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             await scenario()
 
     asyncio.run(whole())

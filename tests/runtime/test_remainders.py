@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -32,22 +33,25 @@ class Sink:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.data = b""
+        self.data = bytearray()
 
     def open(self) -> None:
         self._socket.listen()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        connection, _ = self._socket.accept()
-        with connection:
-            while data := connection.recv(1 << 16):
-                self.data += data
+        with contextlib.suppress(OSError):  # closed
+            connection, _ = self._socket.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    self.data += data
 
     def lines(self) -> int:
         return self.data.count(b'"short_message"')
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):  # nobody waits
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
@@ -66,7 +70,7 @@ def remainders(tmp_path: Path) -> Iterator[Remainders]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.02)
