@@ -20,24 +20,35 @@ if TYPE_CHECKING:
 
 __all__ = ["make_elasticsearch", "make_remote_write"]
 
+#: Keys of the configuration by the options of the exporters.
+_KEYS = {
+    "batch_bytes": "batch_size",
+    "interval_seconds": "interval",
+    "queue_bytes": "queue_size",
+    "timeout_seconds": "request_timeout",
+}
+
 
 def make_elasticsearch(config: Config, paths: Paths, store: Store) -> ElasticsearchExporter:
-    """The exporter of lines to Elasticsearch. Raises OSError, ValueError."""
+    """The exporter of lines to Elasticsearch. Raises CommandError, OSError."""
     from exporters.elasticsearch.config import ElasticsearchConfig  # memory most hosts can spare
     from exporters.elasticsearch.exporter import ElasticsearchExporter
 
     given = config.elasticsearch
-    checked = ElasticsearchConfig(
-        hosts=given.hosts,
-        data_stream=given.data_stream,
-        username=given.username,
-        password=given.password,
-        api_key=given.api_key,
-        ca_certs=given.ca_certs,
-        verify_certs=given.verify_certs,
-        batch_bytes=given.batch_size,
-        state_directory=paths.collector_state / "elasticsearch",
-    )
+    try:
+        checked = ElasticsearchConfig(
+            hosts=given.hosts,
+            data_stream=given.data_stream,
+            username=given.username,
+            password=given.password,
+            api_key=given.api_key,
+            ca_certs=given.ca_certs,
+            verify_certs=given.verify_certs,
+            batch_bytes=given.batch_size,
+            state_directory=paths.collector_state / "elasticsearch",
+        )
+    except ValueError as error:
+        raise _refused("elasticsearch", error) from error
     return ElasticsearchExporter(checked, store.cursor("elasticsearch"), store.identity)
 
 
@@ -70,6 +81,12 @@ def make_remote_write(
         )
         exporter = RemoteWriteExporter(checked, page)
     except ValueError as error:
-        raise CommandError(f"[remote_write] {error}") from error
+        raise _refused("remote_write", error) from error
     own.register(remote_write_metrics(exporter))
     return exporter
+
+
+def _refused(section: str, error: ValueError) -> CommandError:
+    """The error by the key that was written, which has the unit in its value and not in its name."""
+    name, colon, rest = str(error).partition(":")
+    return CommandError(f"[{section}] {_KEYS.get(name, name)}{colon}{rest}")

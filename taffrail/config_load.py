@@ -141,10 +141,13 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
         from collector.roots import Roots
         from taffrail.lanes import intervals
 
+        key = "groups"
         try:
-            make(Roots(), choose_groups(config.collector.groups), intervals(config.collector.group_intervals))
+            chosen = choose_groups(config.collector.groups)
+            key = "group_intervals"
+            make(Roots(), chosen, intervals(config.collector.group_intervals))
         except ValueError as error:
-            raise ConfigError(f"[collector] groups: {error}") from error
+            raise ConfigError(f"[collector] {key}: {error}") from error
     if config.collector.cgroup_groups:
         from collector.lanes.groups import choose_for_cgroups
 
@@ -159,6 +162,13 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
             choose(config.collector.host_groups)
         except ValueError as error:
             raise ConfigError(f"[collector] host_groups: {error}") from error
+    if config.prometheus.label_aliases:
+        from exporters.prometheus.labels import LabelRules  # memory that few commands need
+
+        try:
+            LabelRules(aliases=config.prometheus.label_aliases)
+        except ValueError as error:
+            raise ConfigError(f"[prometheus] label_aliases: {error}") from error
     return config
 
 
@@ -188,9 +198,10 @@ def _boolean(value: object) -> bool:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r}: expected a whole number")
-    return int(value)
+    text = "" if isinstance(value, bool) or not isinstance(value, int | str) else str(value)
+    if not (text.isascii() and text.isdigit()):
+        raise TypeError(f"{value!r}: expected a whole number, 0 or more")
+    return int(text)
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def make_view(
     except FilterError as error:
         raise CommandError(f"--filter {filter_text!r}: {error}") from error
     if limit < 0:
-        raise CommandError(f"--limit {limit}: expected a number above 0")
+        raise CommandError(f"--limit {limit}: expected a number, 0 for all")
     field = sort.removeprefix("-").lower()
     turned = reverse != sort.startswith("-")
     if field in NUMBERS:

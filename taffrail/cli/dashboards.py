@@ -38,8 +38,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
         rules = FILE.parent.parent / "alerts" / "containers.yml"
         for file in (FILE, rules):
             target = Path(args.directory) / file.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+            except OSError as error:
+                raise CommandError(f"cannot write {target}: {error}") from error
             print(target)
         return 0
     user, colon, password = args.user.partition(":")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from taffrail.config import Config
-from taffrail.errors import CommandError
+from taffrail.errors import CommandError, UsageError
 from taffrail.units import parse_size
 from taffrail.wiring import make_paths
 
@@ -45,11 +45,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from taffrail.logs import setup_logging
 
     if not args.name or "/" in args.name or args.name.startswith("."):
-        raise CommandError(f"--name {args.name!r}: expected a name without slashes")
+        raise UsageError(f"--name {args.name!r}: expected a name without slashes")
     try:
         max_bytes = parse_size(args.max_bytes)
     except ValueError as error:
-        raise CommandError(f"--max-bytes: {error}") from error
+        raise UsageError(f"--max-bytes: {error}") from error
     setup_logging(config.log)
     asyncio.run(_serve(args.name, args.socket_dir, args.docker_socket, max_bytes, config))
     return 0

@@ -35,18 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print the lines in the order of time. Exit status 1 if there is none, as grep."""
     from taffrail.agent_client import AgentClient
-    from taffrail.errors import CommandError
+    from taffrail.errors import CommandError, UsageError
     from taffrail.terminal import line_of_hit
     from taffrail.units import parse_time
     from taffrail.wiring import make_paths
 
+    if args.limit < 1:
+        raise UsageError(f"--limit {args.limit}: expected a number, 1 or more")
     query = {"query": _join(args.query), "limit": str(args.limit)}
     try:
         query["since"] = str(parse_time(args.since))
         if args.until:
             query["until"] = str(parse_time(args.until))
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise UsageError(str(error)) from error
     socket = make_paths(config).agent_socket
     try:
         hits = list(AgentClient(socket, timeout=120.0).lines("/api/v1/search", query))

@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Show until q."""
-    from taffrail.errors import CommandError
+    from taffrail.errors import CommandError, UsageError
     from taffrail.hosts import hosts_of
     from taffrail.top.app import run_top
 
     if not 0.1 <= args.delay <= 3600:
-        raise CommandError(f"--delay {args.delay}: expected 0.1 to 3600 seconds")
+        raise UsageError(f"--delay {args.delay}: expected 0.1 to 3600 seconds")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("needs a terminal; 'taffrail ps' and 'taffrail stats --no-stream' print to a file")
     hosts = hosts_of(config, args.host, timeout=15.0)

@@ -1,12 +1,19 @@
 """Every command is there, says what it does, and is documented."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from collector.store import Store
 from taffrail.__main__ import COMMANDS, main
+from taffrail.agent_exporters import make_elasticsearch
+from taffrail.config_load import load
+from taffrail.errors import CommandError
+from taffrail.wiring import make_paths
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,6 +44,10 @@ def test_stats_without_an_agent_says_what_to_do(tmp_path: Path, capsys: pytest.C
     [
         (["ps", "-f", "cpu >"], "ps: --filter 'cpu >': at position 6: expected a value after 'cpu >'"),
         (["ps", "--at", "25:00"], "ps: --at: '25:00' is not a time of day"),
+        (["top", "-d", "0"], "top: --delay 0.0: expected 0.1 to 3600 seconds"),
+        (["search", "--since", "soon", "x"], "search: 'soon' is not a time: expected a duration like 10m"),
+        (["search", "-n", "0", "x"], "search: --limit 0: expected a number, 1 or more"),
+        (["plugin", "--name", "a/b"], "plugin: --name 'a/b': expected a name without slashes"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_status_2(
@@ -44,6 +55,25 @@ def test_what_cannot_be_read_is_named_with_status_2(
 ) -> None:
     assert main(["--set", f"paths.run={tmp_path}", *words]) == 2
     assert f"taffrail {said}" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_made_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboards", "write", "/proc/nowhere"]) == 1
+    assert "taffrail dashboards: cannot write /proc/nowhere/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("hosts=nowhere", "hosts: expected http://host:port or https://host:port, got 'nowhere'"),
+        ("data_stream=Logs", "data_stream: expected a lower-case name like logs-app-default, got 'Logs'"),
+        ("batch_size=0", "batch_size: expected more than 0, got 0"),
+    ],
+)
+def test_what_the_agent_cannot_take_for_elasticsearch_is_named(setting: str, said: str) -> None:
+    config = load(None, {}, ["elasticsearch.hosts=http://127.0.0.1:1", f"elasticsearch.{setting}"])
+    with pytest.raises(CommandError, match=rf"^\[elasticsearch\] {re.escape(said)}$"):
+        make_elasticsearch(config, make_paths(config), cast(Store, None))
 
 
 def test_help_does_not_import_what_only_the_services_need() -> None:

@@ -40,6 +40,12 @@ def test_tables_take_single_entries(tmp_path: Path) -> None:
         ("collector.process_history_interval=2h", "expected a time between 1s and 1m"),
         ("collector.host_groups=all,-netsat", "no group of host counters 'netsat'; did you mean 'netstat'"),
         ("elasticsearch.verify_certs=maybe", "expected true or false"),
+        ("prometheus.max_series=-1", "'-1': expected a whole number, 0 or more"),
+        (
+            "prometheus.label_aliases=name=id",
+            "label_aliases: label alias name=id: expected letters",
+        ),
+        ("collector.group_intervals=tcp=soon", "group_intervals: 'soon' is not a duration"),
         ("prometheus.max_series=many", "setting 'prometheus.max_series=many'"),
         ("engine.log_opts=max-size", "expected KEY=VALUE"),
         ("log.level=loud", "expected debug, info, warning or error"),
