@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.state import Status
 
 if TYPE_CHECKING:
+    from runtime.container import Container
     from runtime.engine import Engine
+    from runtime.images.image import Image
+    from runtime.volume import Volume
 
 __all__ = ["directory_size", "disk_usage"]
 
@@ -32,56 +36,60 @@ def directory_size(path: Path) -> int:
 
 def disk_usage(engine: Engine) -> dict[str, Any]:
     """The answer of ``GET /system/df``. Walks every container's and volume's files: call it in a thread."""
-    users: dict[str, int] = {}
-    for container in engine.containers.all():
-        users[container.image_id] = users.get(container.image_id, 0) + 1
-    layers = {layer.diff_id: layer.size_bytes for image in engine.images.list() for layer in image.layers}
+    images = engine.images.list()
+    containers = engine.containers.all()
+    users = Counter(container.image_id for container in containers)
+    layers = {layer.diff_id: layer.size_bytes for image in images for layer in image.layers}
     return {
         "LayersSize": sum(layers.values()),
-        "Images": [
-            {
-                "Id": image.id,
-                "ParentId": "",
-                "RepoTags": list(image.repo_tags),
-                "RepoDigests": [],
-                "Created": image.created_ns // 1_000_000_000,
-                "Size": image.size_bytes,
-                "SharedSize": 0,
-                "Labels": image.config.get("Labels"),
-                "Containers": users.get(image.id, 0),
-            }
-            for image in engine.images.list()
-        ],
-        "Containers": [
-            {
-                "Id": container.id,
-                "Names": [container.name],
-                "Image": container.definition.config.image,
-                "ImageID": container.image_id,
-                "Created": container.definition.created_ns // 1_000_000_000,
-                "State": container.state.status.value,
-                "Status": "" if container.state.status is Status.CREATED else container.state.status.value,
-                "SizeRw": engine.rootfs(container).size_rw_bytes(),
-                "SizeRootFs": engine.image_size(container.image_id),
-                "Labels": dict(container.definition.labels),
-                "Mounts": [mount.render() for mount in container.definition.mounts],
-            }
-            for container in engine.containers.all()
-        ],
-        "Volumes": [
-            {
-                "Name": volume.name,
-                "Driver": "local",
-                "Mountpoint": str(volume.mountpoint),
-                "Labels": dict(volume.labels) or None,
-                "Scope": "local",
-                "Options": None,
-                "UsageData": {
-                    "Size": directory_size(volume.mountpoint),
-                    "RefCount": len(engine.users_of_volume(volume.name)),
-                },
-            }
-            for volume in engine.volumes.list()
-        ],
+        "Images": [_of_image(image, users[image.id]) for image in images],
+        "Containers": [_of_container(engine, container) for container in containers],
+        "Volumes": [_of_volume(engine, volume) for volume in engine.volumes.list()],
         "BuildCache": [],
+    }
+
+
+def _of_image(image: Image, containers: int) -> dict[str, Any]:
+    return {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": [],
+        "Created": image.created_ns // 1_000_000_000,
+        "Size": image.size_bytes,
+        "SharedSize": 0,
+        "Labels": image.config.get("Labels"),
+        "Containers": containers,
+    }
+
+
+def _of_container(engine: Engine, container: Container) -> dict[str, Any]:
+    definition, status = container.definition, container.state.status
+    return {
+        "Id": container.id,
+        "Names": [container.name],
+        "Image": definition.config.image,
+        "ImageID": container.image_id,
+        "Created": definition.created_ns // 1_000_000_000,
+        "State": status.value,
+        "Status": "" if status is Status.CREATED else status.value,
+        "SizeRw": engine.rootfs(container).size_rw_bytes(),
+        "SizeRootFs": engine.image_size(container.image_id),
+        "Labels": dict(definition.labels),
+        "Mounts": [mount.render() for mount in definition.mounts],
+    }
+
+
+def _of_volume(engine: Engine, volume: Volume) -> dict[str, Any]:
+    return {
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": str(volume.mountpoint),
+        "Labels": dict(volume.labels) or None,
+        "Scope": "local",
+        "Options": None,
+        "UsageData": {
+            "Size": directory_size(volume.mountpoint),
+            "RefCount": len(engine.users_of_volume(volume.name)),
+        },
     }

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -17,9 +17,38 @@ from runtime.disk import disk_usage as usage
 from runtime.errors import NotImplementedYet
 from runtime.state import Status
 
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
 __all__ = ["routes"]
 
 routes = Routes()
+
+#: What clients expect in ``docker info`` and this engine has none of.
+_NOT_HERE: dict[str, Any] = {
+    "SystemStatus": None,
+    "Debug": False,
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
+    "GenericResources": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "ExperimentalBuild": False,
+    "Swarm": {
+        "NodeID": "",
+        "NodeAddr": "",
+        "LocalNodeState": "inactive",
+        "ControlAvailable": False,
+        "Error": "",
+        "RemoteManagers": None,
+    },
+    "Isolation": "",
+    "InitBinary": "",
+    "ContainerdCommit": {"ID": "", "Expected": ""},
+    "InitCommit": {"ID": "", "Expected": ""},
+    "Warnings": None,
+}
 
 
 @routes.head("/_ping")
@@ -75,27 +104,40 @@ async def version(call: Call) -> web.StreamResponse:
 async def info(call: Call) -> web.StreamResponse:
     """``docker info``."""
     engine = call.engine
-    options = engine.options
+    return json_response(
+        {
+            **_NOT_HERE,
+            **_contents(engine),
+            **_host(engine),
+            **_configuration(engine),
+            "RuncCommit": {"ID": await engine.runtime_version(), "Expected": ""},
+        }
+    )
+
+
+def _contents(engine: Engine) -> dict[str, Any]:
+    """What the engine holds and does at the moment."""
     running = sum(c.state.running and c.state.status is not Status.PAUSED for c in engine.containers.all())
     paused = sum(c.state.status is Status.PAUSED for c in engine.containers.all())
-    kernel = os.uname()
-    release = _os_release(Path("/etc/os-release"))
-    body: dict[str, Any] = {
+    return {
         "ID": engine.id,
         "Containers": len(engine.containers),
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": len(engine.containers) - running - paused,
         "Images": engine.image_count(),
-        "Driver": "overlay2",
-        "DriverStatus": [["Backing Filesystem", _filesystem(options.state_dir)]],
-        "SystemStatus": None,
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
-            "Authorization": None,
-            "Log": list(engine.logs.drivers()),
-        },
+        "NFd": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "NGoroutines": engine.task_count(),
+        "NEventsListener": engine.events.subscribers,
+        "SystemTime": rfc3339(time.time_ns()),
+    }
+
+
+def _host(engine: Engine) -> dict[str, Any]:
+    """The machine, its kernel, and which limits that can enforce."""
+    kernel = os.uname()
+    release = _os_release(Path("/etc/os-release"))
+    return {
         "MemoryLimit": True,
         "SwapLimit": True,
         "CpuCfsPeriod": True,
@@ -107,52 +149,40 @@ async def info(call: Call) -> web.StreamResponse:
         "IPv4Forwarding": _is_one("/proc/sys/net/ipv4/ip_forward"),
         "BridgeNfIptables": _is_one("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": _is_one("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
-        "Debug": False,
-        "NFd": sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        "NGoroutines": engine.task_count(),
-        "SystemTime": rfc3339(time.time_ns()),
-        "LoggingDriver": options.default_log_driver,
-        "CgroupDriver": "cgroupfs",
         "CgroupVersion": engine.cgroup_version(),
-        "NEventsListener": engine.events.subscribers,
         "KernelVersion": kernel.release,
         "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
         "OSVersion": release.get("VERSION_ID", ""),
         "OSType": "linux",
         "Architecture": kernel.machine,
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
         "NCPU": os.cpu_count() or 1,
         "MemTotal": engine.machine_memory,
-        "GenericResources": None,
-        "DockerRootDir": str(options.state_dir),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Name": kernel.nodename,
+    }
+
+
+def _configuration(engine: Engine) -> dict[str, Any]:
+    """How the engine was set up and what it works with."""
+    options = engine.options
+    return {
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", _filesystem(options.state_dir)]],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": list(engine.logs.drivers()),
+        },
+        "LoggingDriver": options.default_log_driver,
+        "CgroupDriver": "cgroupfs",
+        "DockerRootDir": str(options.state_dir),
         "Labels": list(options.labels),
-        "ExperimentalBuild": False,
         "ServerVersion": options.version,
         "Runtimes": {options.runtime: {"path": options.runtime}},
         "DefaultRuntime": options.runtime,
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
         "LiveRestoreEnabled": True,
-        "Isolation": "",
-        "InitBinary": "",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": await engine.runtime_version(), "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin"],
-        "Warnings": None,
     }
-    return json_response(body)
 
 
 @routes.get("/system/df")
