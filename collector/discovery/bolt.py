@@ -26,8 +26,10 @@ _MAGIC, _VERSION = 0xED0CDAED, 2
 _BRANCH_PAGE, _LEAF_PAGE, _META_PAGE = 1, 2, 4
 _IS_BUCKET = 1
 _DEEPEST = 32
+_PAST_ANY_FILE = 1 << 63
 _MOST_PAGES = 1 << 16
 _LARGEST_PAGE = 64 << 20
+_PAGE_SIZES = frozenset(1 << shift for shift in range(10, 17))
 
 
 class BoltFile:
@@ -57,6 +59,8 @@ class BoltFile:
 
     def page(self, number: int) -> bytes:
         """A page with its overflow. Raises OSError, ValueError."""
+        if number >= _PAST_ANY_FILE // self._page_size:
+            raise ValueError(f"{self._path}: page {number} is beyond the file")
         head = os.pread(self._fd, self._page_size, number * self._page_size)
         if len(head) < _PAGE.size:
             raise ValueError(f"{self._path}: page {number} is beyond the file")
@@ -93,7 +97,7 @@ def _meta_at(data: bytes, at: int) -> tuple[int, int, int] | None:
     magic, version, page_size, _flags, root, _sequence, _free, _pages, transaction, total = _META.unpack_from(
         data, at
     )
-    if not flags & _META_PAGE or magic != _MAGIC or version != _VERSION:
+    if not flags & _META_PAGE or magic != _MAGIC or version != _VERSION or page_size not in _PAGE_SIZES:
         return None
     if _fnv(data[at : at + _META.size - 8]) != total:
         return None
@@ -139,7 +143,7 @@ class Bucket:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values that are no buckets. Raises ValueError on damage."""
         try:
-            for flags, key, value in self._leaves(self._page(self._root), set()):
+            for flags, key, value in self._leaves(self._page(self._root), set(), _DEEPEST):
                 if not flags & _IS_BUCKET:
                     yield key, value
         except struct.error as error:
@@ -175,20 +179,24 @@ class Bucket:
             page = self._file.page(child)
         raise ValueError(f"a tree of more than {_DEEPEST} levels")
 
-    def _leaves(self, page: bytes, seen: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    def _leaves(self, page: bytes, seen: set[int], levels: int) -> Iterator[tuple[int, bytes, bytes]]:
+        if not levels:
+            raise ValueError(f"a tree of more than {_DEEPEST} levels")
         _number, flags, count, _overflow = _PAGE.unpack_from(page)
         if flags & _LEAF_PAGE:
             for number in range(count):
                 yield _leaf(page, number)
             return
-        if not flags & _BRANCH_PAGE or len(seen) > _MOST_PAGES:
+        if not flags & _BRANCH_PAGE:
             raise ValueError(f"a page of the tree has flags {flags}: expected a branch or a leaf")
+        if len(seen) > _MOST_PAGES:
+            raise ValueError(f"a tree of more than {_MOST_PAGES} pages")
         for number in range(count):
             child = _branch(page, number)[1]
             if child in seen:
                 raise ValueError(f"page {child} is met twice in one tree")
             seen.add(child)
-            yield from self._leaves(self._file.page(child), seen)
+            yield from self._leaves(self._file.page(child), seen, levels - 1)
 
 
 def _leaf(page: bytes, number: int) -> tuple[int, bytes, bytes]:

@@ -79,6 +79,7 @@ class PerfGroup:
         self._absent: set[str] = set()  # events this machine does not have
         self._kept: dict[str, dict[str, list[int]]] = {}
         self._descriptors = 0
+        self._least = 1  # descriptors that a container takes, once that is known
 
     def read(self, target: Target) -> Sequence[Reading]:
         """Raise OSError; nothing where the cgroup is in no hierarchy with the controller."""
@@ -87,10 +88,11 @@ class PerfGroup:
             directory = directory_of(target, "perf_event", UNIFIED)
             if directory is None:
                 return ()
-            if self._descriptors >= MAX_DESCRIPTORS:
+            opened = self._open_all(directory) if self._descriptors + self._least <= MAX_DESCRIPTORS else None
+            if opened is None:
                 self.cut += 1
                 return ()
-            self._kept[key] = self._open_all(directory)
+            self._kept[key] = opened
         readings = []
         for event, descriptors in self._kept[key].items():
             value = enabled = running = 0
@@ -107,13 +109,17 @@ class PerfGroup:
         """The container has ended."""
         self._close(self._kept.pop(container_id, {}))
 
-    def _open_all(self, directory: Path) -> dict[str, list[int]]:
+    def _open_all(self, directory: Path) -> dict[str, list[int]] | None:
+        """None, and nothing open, where that takes more descriptors than are left."""
         cpus = parse_cpu_list((self._roots.sys / "devices/system/cpu/online").read_text().strip())
         opened: dict[str, list[int]] = {}
         cgroup = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for event in [event for event in EVENTS if event not in self._absent]:
                 for cpu in cpus:
+                    if self._descriptors >= MAX_DESCRIPTORS:
+                        self._close(opened)
+                        return None
                     try:
                         fd = _open(EVENTS[event], cgroup, cpu)
                     except OSError as error:
@@ -129,6 +135,7 @@ class PerfGroup:
             raise
         finally:
             os.close(cgroup)
+        self._least = sum(map(len, opened.values())) or 1
         return opened
 
     def _close(self, opened: dict[str, list[int]]) -> None:

@@ -30,6 +30,8 @@ _STEP = 60.0
 _REACH_US = 180_000_000
 #: Edges of an answer at most; those seen last are kept, the rest is counted.
 _MOST_EDGES = 20_000
+#: Nodes in memory while an answer is made, of edges that were let go of, too.
+_MOST_NODES = 4 * _MOST_EDGES
 
 Name = tuple[str, str, str, int]
 
@@ -190,15 +192,22 @@ def _together(steps: Iterable[tuple[int, list[Node], list[Edge]]]) -> PastMap:
         if len(edges) > _MOST_EDGES:
             left_out += len(edges) - _MOST_EDGES
             edges = _newest(edges, _MOST_EDGES)
-    ids = {node for name in edges for node in name[:2]}
+        if len(nodes) > _MOST_NODES:
+            nodes = _named(nodes, edges)
     return PastMap(
-        [node for node in nodes.values() if node.id in ids],
+        list(_named(nodes, edges).values()),
         list(edges.values()),
         min(times, default=0),
         max(times, default=0),
         len(times),
         left_out,
     )
+
+
+def _named(nodes: Mapping[str, Node], edges: Iterable[Name]) -> dict[str, Node]:
+    """The nodes at the ends of these edges, in their order."""
+    ids = {node for name in edges for node in name[:2]}
+    return {key: node for key, node in nodes.items() if key in ids}
 
 
 def _newest(edges: Mapping[_T, Edge], most: int) -> dict[_T, Edge]:

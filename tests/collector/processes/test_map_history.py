@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,35 @@ def test_an_answer_is_bounded_and_says_so(
     found = history.between(BASE, BASE + 600 * SECOND)
     assert (len(found.edges), found.left_out) == (10, 14)
     assert {one.port for one in found.edges} >= {300 + n for n in range(8)}, "those seen last"
+
+
+def test_names_of_those_that_are_left_out_do_not_gather(
+    history: MapHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.processes.map_history._MOST_EDGES", 10)
+    monkeypatch.setattr("collector.processes.map_history._MOST_NODES", 40)
+    alive = []
+
+    def decoded(data: bytes) -> tuple[list[Node], list[Edge]]:
+        gc.collect()
+        alive.append(sum(type(one) is Node and one.name == "passing" for one in gc.get_objects()))
+        return decode_map(data)
+
+    for minute in range(1, 16):
+        data = encode_map(
+            [Node(f"{minute}-{n}", "passing", "container") for n in range(16)],
+            [
+                Edge(f"{minute}-{n}", f"{minute}-{n + 8}", "tcp", n, 1, 1, 1, 1, minute, minute)
+                for n in range(8)
+            ],
+        )
+        time_us = BASE + minute * 60 * SECOND
+        history.steps.append(time_us, data, time_us * 1000)
+    monkeypatch.setattr("collector.processes.map_history.decode_map", decoded)
+    found = history.between(0, 1 << 60)
+    assert len(alive) == 15
+    assert max(alive) <= 40 + 16
+    assert (len(found.edges), len(found.nodes), found.left_out) == (10, 20, 110)
 
 
 def test_maps_as_bytes_and_back_and_bytes_that_are_none() -> None:
