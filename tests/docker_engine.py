@@ -37,12 +37,16 @@ class DockerEngine:
              "-H", self.host, "--iptables=false", "--bridge=none"],
             stdout=self._log, stderr=self._log,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while self.run("version", check=False).returncode:
-            assert self._process.poll() is None, (root / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline, "dockerd did not start"
-            time.sleep(0.1)
-        self.run("import", "-", "test/busybox", input=busybox_rootfs())
+        try:
+            deadline = time.monotonic() + 120
+            while self.run("version", check=False).returncode:
+                assert self._process.poll() is None, (root / "log").read_text()[-3000:]
+                assert time.monotonic() < deadline, "dockerd did not start"
+                time.sleep(0.1)
+            self.run("import", "-", "test/busybox", input=busybox_rootfs())
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -95,7 +99,7 @@ class DockerEngine:
         if names:
             self.run("rm", "-f", *names, check=False)
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(120)
         self._log.close()
         for mounted in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             point = mounted.split(" ")[4]

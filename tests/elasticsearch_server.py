@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held_port import hold_port
 
 VERSION = "8.19.0"
 _ARTIFACT = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
@@ -67,7 +67,8 @@ class ElasticsearchServer:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.port = _free_port()
+        self._held = hold_port()
+        self.port = int(self._held.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self._home = distribution()
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +109,7 @@ class ElasticsearchServer:
                 extra_groups=[],
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 280
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
@@ -130,6 +131,11 @@ class ElasticsearchServer:
             os.killpg(self._process.pid, number)
         self._process.wait(60)
         self._process = None
+
+    def close(self) -> None:
+        """End it and let go of its port."""
+        self.kill()
+        self._held.close()
 
     def request(self, method: str, target: str, body: object = None) -> Any:
         """One call; returns the parsed answer, an error's too (look at its ``status``)."""
@@ -157,12 +163,6 @@ class ElasticsearchServer:
         return int(self.request("GET", f"/{index}/_count").get("count", 0))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running() -> Iterator[ElasticsearchServer]:
     """A server of one's own, ended and removed at the end."""
@@ -173,7 +173,7 @@ def running() -> Iterator[ElasticsearchServer]:
             server.start()
             yield server
         finally:
-            server.kill()
+            server.close()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

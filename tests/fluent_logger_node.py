@@ -26,7 +26,7 @@ import pytest
 VERSION = "1.0.10"
 _CACHE = Path(__file__).resolve().parent.parent / ".cache"
 _TRIES = 5
-_WAIT_SECONDS = 60
+_WAIT_SECONDS = 120
 
 _SERVER = """
 const {FluentServer} = require("@fluent-org/logger");

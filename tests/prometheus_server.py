@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -11,6 +10,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from held_port import hold_port
 
 
 class Prometheus:
@@ -25,9 +26,8 @@ class Prometheus:
         scrape: dict[str, Any] | None = None,
     ) -> None:
         """``scrape`` has what a scrape configuration says instead of the one target."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._held = hold_port()
+        self.port = self._held.getsockname()[1]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(file) for file in rules],
@@ -50,7 +50,7 @@ class Prometheus:
         """What the HTTP API answers; nothing found while the server is not ready."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
@@ -75,4 +75,5 @@ class Prometheus:
     def close(self) -> None:
         """Stop it."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(120)
+        self._held.close()

@@ -21,7 +21,7 @@ from guest_kernel import kernel, write_initrd
 from collector.container import Container
 from collector.roots import Roots
 
-_BOOT_SECONDS = 240
+_BOOT_SECONDS = 1200
 _POD = "0c1a5f6e_5b1c_4d5e_9d3e_6f2f3a1b7c11"
 
 IDS = {"burner": "a1" * 32, "holder": "b2" * 32, "victim": "c3" * 32, "writer": "d4" * 32}
@@ -212,7 +212,7 @@ def v2_guest() -> Iterator[Guest]:
             pytest.fail(f"the guest did not finish its script:\n{console[-5000:]}")
         unpacked = directory / "unpacked"
         unpacked.mkdir()
-        subprocess.run(["tar", "-x", "-f", directory / "copies", "-C", unpacked], check=True, timeout=60)
+        subprocess.run(["tar", "-x", "-f", directory / "copies", "-C", unpacked], check=True, timeout=300)
         words = [line.split() for line in (unpacked / "pids").read_text().splitlines()]
         pids = {name: int(pid) for name, pid in words}
         yield Guest(unpacked, pids)

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import pytest
 from guest_kernel import kernel, write_initrd
+from held_port import hold_port
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("logdrivers", "runtime", "collector", "exporters", "dashboards", "taffrail")
 _VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 _MEMORY = "1024M"
-_BOOT_SECONDS = 120
+_BOOT_SECONDS = 600
 #: Needed to reach the root file system and the host; all others are loaded from there when they are needed.
 _MODULES = ("virtio_pci", "virtiofs", "overlay", "virtio_net")
 _APPLETS = ("sh", "mount", "mkdir", "insmod", "cp", "switch_root")
@@ -83,7 +84,8 @@ class Machine:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="qm", dir="/tmp"))
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._ports = dict(zip((_SHELL_PORT, *PORTS), _free_ports(1 + len(PORTS)), strict=True))
+        self._held = {port: hold_port() for port in (_SHELL_PORT, *PORTS)}
+        self._ports = {port: held.getsockname()[1] for port, held in self._held.items()}
 
     def start(self) -> None:
         """Boot it and wait until it takes commands; fails with what is on its console."""
@@ -110,12 +112,12 @@ class Machine:
         (self.directory / "shell").chmod(0o755)
         # Compiling takes long in there.
         subprocess.run(
-            [sys.executable, "-m", "compileall", "-q", *_PACKAGES], check=True, cwd=_CHECKOUT, timeout=120
+            [sys.executable, "-m", "compileall", "-q", *_PACKAGES], check=True, cwd=_CHECKOUT, timeout=600
         )
         with (self.directory / "disk").open("wb") as disk:
             os.truncate(disk.fileno(), 1 << 30)
         subprocess.run(
-            ["/sbin/mkfs.ext4", "-q", "-O", "^has_journal", self.directory / "disk"], check=True, timeout=60
+            ["/sbin/mkfs.ext4", "-q", "-O", "^has_journal", self.directory / "disk"], check=True, timeout=300
         )
 
     def _spawn(self, name: str, command: list[str | Path]) -> None:
@@ -135,7 +137,7 @@ class Machine:
                 "source=/,cache=always,sandbox=chroot",
             ],
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (self.directory / "root").exists():
             if self._processes[-1].poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"virtiofsd: {(self.directory / 'virtiofsd.log').read_text()[-2000:]}")
@@ -167,7 +169,7 @@ class Machine:
         """Where one of ``PORTS`` is to be found here, as ``HOST:PORT``."""
         return f"127.0.0.1:{self._ports[port]}"
 
-    def run(self, script: str, check: bool = True, seconds: float = 120) -> str:
+    def run(self, script: str, check: bool = True, seconds: float = 600) -> str:
         """Run a script by the machine's shell as root; what it printed, both streams."""
         with socket.create_connection(("127.0.0.1", self._ports[_SHELL_PORT]), timeout=seconds) as shell:
             shell.sendall(script.encode())
@@ -184,16 +186,10 @@ class Machine:
         """Switch it off."""
         for process in reversed(self._processes):
             process.kill()
-            process.wait(30)
+            process.wait(60)
+        for held in self._held.values():
+            held.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import weakref
 from pathlib import Path
 from typing import Any
+
+from held_port import hold_port
 
 Series = dict[tuple[tuple[str, str], ...], float]
 
@@ -24,9 +26,9 @@ class Receiver:
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        held = hold_port()
+        weakref.finalize(self, held.close)  # the port stays its own as long as it may be started again
+        self.address = f"127.0.0.1:{held.getsockname()[1]}"
         self.url = f"http://{self.address}{self.path}"
         self._opener = urllib.request.build_opener()
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,7 +52,7 @@ class Receiver:
         """Returns when it is ready."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.get("/-/ready" if "prometheus" in self.command()[0] else "/health")
@@ -63,7 +65,7 @@ class Receiver:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(30)
+            self._process.wait(120)
             self._process = None
 
     def get(self, path: str, **query: str) -> str:
