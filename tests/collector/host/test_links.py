@@ -7,6 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,7 +96,7 @@ print(json.dumps([found, sorted(device for (device,), _ in netdev_files(files)["
 
 def test_every_kind_of_interface_has_the_series_its_files_have() -> None:
     command = ["unshare", "-n", "-m", "-p", "-f", "--mount-proc", "sh", "-c", KINDS, sys.executable, COMPARE]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     different, devices = json.loads(done.stdout.splitlines()[-1])
     assert different == []
@@ -123,12 +124,13 @@ def test_where_netlink_does_not_answer_the_files_are_read(
         raise PermissionError(1, "no sockets here")
 
     monkeypatch.setattr(HostLinks, "facts", refuse)
+    mtu = int(Path("/sys/class/net/lo/mtu").read_text())
     files = Files(Roots())
     read = linked.netclass(files)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             files.begin()
-            assert (("lo",), 65536) in list(read()["node_network_mtu_bytes"])
+            assert (("lo",), mtu) in list(read()["node_network_mtu_bytes"])
     assert caplog.text.count("cannot ask netlink for the host's interfaces") == 1
 
 
@@ -148,13 +150,17 @@ def test_an_answer_that_does_not_come_is_an_error() -> None:
 
 @pytest.mark.parametrize("proc", ["/proc/1/root/proc", "/nowhere"])
 def test_another_hosts_files_are_not_asked_for_by_netlink(proc: str) -> None:
-    from pathlib import Path
-
     assert not linked.ours(Files(Roots(Path(proc), Path("/sys"))))
 
 
 def test_files_and_netlink_give_the_same_families() -> None:
     files = Files(Roots())
-    files.begin()
-    assert list(linked.netclass(files)()) == list(netclass_files(files))
-    assert list(linked.netdev(files)()) == list(netdev_files(files))
+    pairs = []
+    for _ in range(50):  # others make and delete interfaces meanwhile
+        files.begin()
+        told = [list(linked.netclass(files)()), list(linked.netdev(files)())]
+        files.begin()
+        pairs.append((told, [list(netclass_files(files)), list(netdev_files(files))]))
+        if told == pairs[-1][1]:
+            break
+    assert pairs[-1][0] == pairs[-1][1]

@@ -21,12 +21,12 @@ async def connected(receiver: Any) -> AsyncIterator[tuple[asyncio.StreamReader, 
 
 async def closed(reader: asyncio.StreamReader) -> None:
     """Wait until the other side has closed."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.002)

@@ -126,7 +126,7 @@ def test_several_lines_in_one_message_stay_one_record(intake: Any) -> None:
 
 def test_chunked_messages_and_their_losses(intake: Any) -> None:
     whole, half = chunk(from_container("x" * 5000)), chunk(from_container("y" * 5000))
-    receiver = asyncio.run(exchange(intake, *reversed(whole), *half[:2], count=1))
+    receiver = asyncio.run(exchange(intake, *reversed(whole), *half[:2], count=1, chunk_seconds=3600.0))
     assert [r.log for r in records(intake)] == [b"x" * 5000 + b"\n"]
     assert receiver.counters.dropped["chunks_stopped"] == 1
 

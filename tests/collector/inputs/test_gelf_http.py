@@ -94,10 +94,11 @@ def test_a_store_that_fails_makes_senders_come_again(intake: Any, monkeypatch: p
 
     async def run() -> None:
         async with started(intake) as (receiver, session, url):
-            intake.fail = 1
+            intake.fail = 1_000_000
             first = await status(session, url, message("a"))
             second = await status(session, url, message("b"))
             assert (first, second) == (503, 503)
+            intake.fail = 0
             while receiver.counters.waiting:
                 await asyncio.sleep(0.01)
             assert await status(session, url, message("b")) == 202

@@ -251,7 +251,7 @@ def test_tails_read_the_journal_of_a_driver_without_files(tmp_path, intake):
         journal.resume()
         for number in range(50):
             journal.append(block(10 * number, 10 * number + 10), Mark(0, 0))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(lines(intake)) < 500:
             assert time.monotonic() < deadline
             time.sleep(0.01)
