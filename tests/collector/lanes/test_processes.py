@@ -94,7 +94,7 @@ worker.join()
     eventually(lambda: len(threads(container.target)) == 1)
     after = container.read(group)
     run_seconds = "cpu_schedstat_run_seconds_total"
-    assert 0.2 <= one(before, run_seconds) <= one(after, run_seconds) < 2
+    assert 0.2 <= one(before, run_seconds) <= one(after, run_seconds) < 20
     assert one(after, "cpu_schedstat_run_periods_total") >= one(before, "cpu_schedstat_run_periods_total") > 0
     assert one(after, "cpu_schedstat_runqueue_seconds_total") > 0
     group.forget(container.container.id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ from collector.roots import Roots
 @pytest.fixture
 def until() -> Callable[[Callable[[], object], str], None]:
     def wait(condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, f"did not come: {what}"
             time.sleep(0.02)
@@ -60,5 +63,27 @@ def cgroup() -> Iterator[Path]:
     assert directory is not None
     directory.mkdir()
     yield directory
+    removed(directory)
+
+
+def removed(directory: Path) -> None:
+    """Remove a test's cgroup and those in it, with what a test that failed half way left running there."""
+    deadline = time.monotonic() + 120
     for path, _, _ in os.walk(directory, topdown=False):
-        Path(path).rmdir()
+        while True:
+            for pid in (Path(path) / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            try:
+                Path(path).rmdir()
+                break
+            except OSError:  # who was killed is still on the way out
+                assert time.monotonic() < deadline, f"cannot remove cgroup {path}"
+                time.sleep(0.02)
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A directory whose files go to a disk: what is written to memory is no storage."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="tfproc") as directory:
+        yield Path(directory)

@@ -18,6 +18,8 @@ from collector.processes.connections import Connections
 from collector.processes.graph import ConnectionGraph, Edge
 from collector.processes.members import Members
 from collector.roots import Roots
+from tests.collector.conftest import eventually
+from tests.collector.processes.conftest import removed
 
 PROC = Path("/proc")
 Program = Callable[..., "subprocess.Popen[str]"]
@@ -101,7 +103,19 @@ def started(pair: Pair, program: Program, cgroups: tuple[Path, Path]) -> tuple[C
         (cgroup / "cgroup.procs").write_text(str(process.pid))
         made.append(Container(f"/{cgroup.name}", name, cgroup=f"/{cgroup.name}", pid=process.pid))
         pair.containers.update(made[-1])
+    settled(pair, 1)
     return made[0], made[1]
+
+
+def settled(pair: Pair, clients: int) -> None:
+    """Wait until the server's kernel has taken in what so many clients have sent."""
+    command = ("ip", "netns", "exec", pair.server, "ss", "-Htn", "state", "established", f"sport = :{PORT}")
+
+    def received() -> list[str]:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [line.split()[0] for line in shown.splitlines()]
+
+    eventually(lambda: received() == ["300"] * clients)
 
 
 @pytest.fixture
@@ -109,7 +123,7 @@ def cgroups(cgroup: Path) -> Iterator[tuple[Path, Path]]:
     second = cgroup.with_name(cgroup.name + "b")
     second.mkdir()
     yield cgroup, second
-    second.rmdir()
+    removed(second)
 
 
 @pytest.fixture
@@ -161,6 +175,7 @@ def test_the_map_has_one_edge_for_both_ends_and_remembers_it(
     nodes = {node.id: (node.name, node.kind) for node in graph.picture().nodes}
     assert nodes[web.id] == ("web", "container")
     more = program(CLIENT.format(net=pair.net, port=PORT), *pair.enter(pair.client))
+    settled(pair, 2)
     graph.look(now_ns=3_000)
     assert (edge_of(graph).connections, edge_of(graph).total, edge_of(graph).bytes_sent) == (2, 2, 600)
     more.communicate("")

@@ -118,9 +118,10 @@ def test_what_sleeps_is_not_written_again_and_is_known_all_the_same(
     sleeper = program("")
     (cgroup / "cgroup.procs").write_text(str(sleeper.pid))
     recorder = make()
-    for _ in range(4):
-        recorder.record()
-    moment_us = time.time_ns() // 1000
+    begin_ns = time.time_ns() // (1800 * 10**9) * 1800 * 10**9  # a file's: every half hour one begins
+    for second in range(4):
+        recorder.record(begin_ns + second * 10**9)
+    moment_us = begin_ns // 1000 + 3 * SECOND
     steps = [decode_step(data) for _, data in recorder._archive.fine.between(0, moment_us + SECOND)]
     assert [step.whole for step in steps] == [True, False, False, False]
     named = [[group.id for group in step.groups if group.id != "/"] for step in steps]
@@ -132,16 +133,16 @@ def test_what_sleeps_is_not_written_again_and_is_known_all_the_same(
     assert group.processes[0].resident_bytes > 1 << 20
     sleeper.kill()
     sleeper.wait()
-    recorder.record()
-    assert at(recorder, time.time_ns() // 1000) is None, "the container has no process any more"
+    recorder.record(begin_ns + 4 * 10**9)
+    assert at(recorder, moment_us + SECOND) is None, "the container has no process any more"
 
 
 def test_storage_read_and_written_is_found(
-    make: Callable[[], ProcessRecorder], program: Start, cgroup: Path, tmp_path: Path
+    make: Callable[[], ProcessRecorder], program: Start, cgroup: Path, on_disk: Path
 ) -> None:
     recorder = make()
     recorder.record()
-    path = tmp_path / "file"
+    path = on_disk / "file"
     writer = program(
         f"import os\nfd = os.open({str(path)!r}, os.O_CREAT | os.O_WRONLY)\nos.write(fd, bytes(2 << 20))\nos.fsync(fd)"
     )

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,11 +27,14 @@ def container(cgroup: Path, **changes: object) -> Container:
     return Container(f"/{cgroup.name}", "web", cgroup=f"/{cgroup.name}", **changes)  # type: ignore[arg-type]
 
 
-def test_the_burning_thread_is_found_by_its_name(program: Program) -> None:
+def test_the_burning_thread_is_found_by_its_name(program: Program, until: Callable[..., None]) -> None:
     burner = program(burning_program(waiting=3))
     processes = Processes(Containers())
     assert processes.threads(burner.pid).interval_seconds is None, "nothing to compare with yet"
-    threading.Event().wait(0.5)
+    clock = (~burner.pid << 3) | 2
+    burnt = time.clock_gettime(clock) + 0.3
+    until(lambda: time.clock_gettime(clock) > burnt, "0.3 s of CPU")
+    threading.Event().wait(0.5)  # for the shortest interval there is
     listing = processes.threads(burner.pid)
     by_cpu = sorted(listing.rows, key=lambda thread: thread.cpu_percent or 0.0)
     assert by_cpu[-1].name == "the-burner"
@@ -74,16 +78,28 @@ def test_of_very_many_the_rest_is_counted(program: Program, monkeypatch: pytest.
 
 def test_cpu_time_is_what_the_process_says_itself(program: Program) -> None:
     process = program(
-        "import time\nwhile time.process_time() < 0.3: pass\nprint(time.process_time(), file=open(2, 'w'))"
+        "import time\nwhile time.process_time() < 0.3: pass\nprint('ready', flush=True)\n"
+        "for _ in sys.stdin: print(time.process_time(), flush=True)"
     )
-    assert read_process(Path("/proc"), process.pid).cpu_ns / 1e9 == pytest.approx(0.31, abs=0.05)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def told() -> float:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    before = told()
+    found = read_process(Path("/proc"), process.pid).cpu_ns / 1e9
+    assert 0.3 <= before <= found + 0.02 <= told() + 0.04  # within two of the kernel's ticks
+    process.communicate("")
 
 
-def test_bytes_written_show_as_a_rate(program: Program, tmp_path: Path, until: Callable[..., None]) -> None:
+def test_bytes_written_show_as_a_rate(program: Program, on_disk: Path, until: Callable[..., None]) -> None:
     code = f"""
 import os, threading
 def write():
-    fd = os.open({str(tmp_path / "data")!r}, os.O_WRONLY | os.O_CREAT)
+    fd = os.open({str(on_disk / "data")!r}, os.O_WRONLY | os.O_CREAT)
     while True:
         os.pwrite(fd, bytes(1 << 20), 0); os.fdatasync(fd)
 threading.Thread(target=write, daemon=True).start()
