@@ -192,7 +192,7 @@ class Machine:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def v2_machine() -> Iterator[Machine]:
     """A booted machine with nothing running in it."""
     machine = Machine()
