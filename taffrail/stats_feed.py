@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from typing import NamedTuple
@@ -40,23 +40,30 @@ def one_frame(hosts: Sequence[Host], query: dict[str, str]) -> Frame:
     return Frame(rows, {host.name: error for host, (_, error) in zip(hosts, answers, strict=True) if error})
 
 
-def frames(hosts: Sequence[Host], query: dict[str, str], seconds: float = 1.0) -> Iterator[Frame]:
-    """A frame a second, for ever: the newest rows of every agent. Their clients need a timeout."""
+def frames(
+    hosts: Sequence[Host], query: dict[str, str], seconds: float = 1.0
+) -> Generator[Frame, None, None]:
+    """A frame a second until it is closed: the newest rows of every agent. Their clients need a timeout."""
     feeds = [_Feed(host, {**query, "stream": "1"}) for host in hosts]
     for feed in feeds:
         threading.Thread(target=feed.run, name=f"stats of {feed.host.address}", daemon=True).start()
-    deadline = time.monotonic() + seconds
-    for feed in feeds:  # the first frame has everyone who answers within a moment
-        feed.heard.wait(max(deadline - time.monotonic(), 0) if len(feeds) > 1 else None)
-    while True:
-        states = [(feed.host.name, *feed.state) for feed in feeds]
-        rows = [row for _, found, _ in states for row in found]
-        yield Frame(rows, {name: error for name, _, error in states if error})
-        if len(feeds) == 1:  # as it comes: no second of delay on top
-            feeds[0].wait_for_next()
-        else:
-            deadline = max(deadline + seconds, time.monotonic())
-            time.sleep(deadline - time.monotonic())
+    try:
+        deadline = time.monotonic() + seconds
+        for feed in feeds:  # the first frame has everyone who answers within a moment
+            feed.heard.wait(max(deadline - time.monotonic(), 0) if len(feeds) > 1 else None)
+        while True:
+            states = [(feed.host.name, *feed.state) for feed in feeds]
+            rows = [row for _, found, _ in states for row in found]
+            yield Frame(rows, {name: error for name, _, error in states if error})
+            if len(feeds) == 1:  # as it comes: no second of delay on top
+                feeds[0].wait_for_next()
+            else:
+                now = time.monotonic()
+                deadline = max(deadline + seconds, now)
+                time.sleep(deadline - now)
+    finally:
+        for feed in feeds:
+            feed.end()
 
 
 def _ask(host: Host, query: dict[str, str]) -> tuple[Sequence[Row], str]:
@@ -94,18 +101,25 @@ class _Feed:
         self.state: tuple[Sequence[Row], str] = ((), f"{host.address}: no answer yet")
         self._query = query
         self._fresh = threading.Event()
+        self._over = threading.Event()
 
     def run(self) -> None:
-        """Read for ever."""
-        while True:
+        """Read until it is to end."""
+        while not self._over.is_set():
             try:
                 for line in self.host.client.lines(_PATH, self._query):
+                    if self._over.is_set():
+                        return
                     self._tell(_rows(self.host, line), "")
                 error = f"{self.host.address}: the agent ended its answer"
             except (OSError, HTTPException, ValueError, CommandError) as failure:
                 error = _explain(self.host, failure)
             self._tell((), error)
-            time.sleep(_AGAIN_SECONDS)
+            self._over.wait(_AGAIN_SECONDS)
+
+    def end(self) -> None:
+        """Have ``run`` return with the next line, or when the client's timeout is over."""
+        self._over.set()
 
     def wait_for_next(self) -> None:
         """Until there is something newer than was waited for last."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from held_port import hold_port
 
+from taffrail import stats_feed
 from taffrail.__main__ import main
 from taffrail.config import Config
 from taffrail.errors import CommandError
-from taffrail.hosts import hosts_of
+from taffrail.hosts import Host, hosts_of
 from taffrail.stats_feed import frames
 
 Rows = list[dict[str, object]]
@@ -142,21 +148,43 @@ def test_hosts_and_their_token_come_from_the_configuration(
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["alpha", "a"]
 
 
-def test_a_stream_goes_on_without_the_agent_that_went_and_finds_it_again(agent, nowhere: str) -> None:
-    alpha, beta = agent("a"), agent("b")
-    beta.streamed = 0
-    port = beta.server_address[1]
-    hosts = hosts_of(Config(), [f"alpha={url(alpha)}", f"beta={url(beta)}"], 5.0)
-    beta.shutdown()
-    beta.server_close()
-    stream = frames(hosts, {}, seconds=0.02)
-    assert any(frame.errors.get("beta", "").startswith("no agent answers") for frame in _some(stream))
-    agent("b", port=port)
-    assert any({str(row["name"]) for row in frame.rows} >= {"b"} for frame in _some(stream))
+def test_a_stream_goes_on_without_the_agent_that_went_and_finds_it_again(agent) -> None:
+    with hold_port() as held:
+        port = held.getsockname()[1]
+        alpha, beta = agent("a"), agent("b", port=port)
+        beta.streamed = 0
+        hosts = hosts_of(Config(), [f"alpha={url(alpha)}", f"beta={url(beta)}"], 5.0)
+        beta.shutdown()
+        beta.server_close()
+        with closing(frames(hosts, {}, seconds=0.02)) as stream:
+            assert any(frame.errors.get("beta", "").startswith("no agent answers") for frame in _some(stream))
+            agent("b", port=port)
+            assert any({str(row["name"]) for row in frame.rows} >= {"b"} for frame in _some(stream))
+        ended(hosts)
 
 
 def _some(stream: Iterator) -> Iterator:
-    return (next(stream) for _ in range(1000))
+    return (next(stream) for _ in range(5000))
+
+
+def ended(hosts: Sequence[Host]) -> None:
+    """Wait until nobody asks these hosts any more."""
+    names = {f"stats of {host.address}" for host in hosts}
+    deadline = time.monotonic() + 100
+    while names & {thread.name for thread in threading.enumerate()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_frame_that_is_late_comes_at_once(agent, nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if every look at the clock takes longer than frames are apart."""
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(looks)), sleep=time.sleep)
+    monkeypatch.setattr(stats_feed, "time", clock)
+    hosts = hosts_of(Config(), [f"alpha={url(agent('a'))}", f"gamma={nowhere}"], 5.0)
+    with closing(frames(hosts, {}, seconds=0.02)) as stream:
+        assert len([next(stream) for _ in range(20)]) == 20
+    ended(hosts)
 
 
 @pytest.mark.parametrize(
