@@ -121,7 +121,7 @@ class Follower:
 
     async def shows(self, data: bytes) -> None:
         """Wait until it has shown this and no more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while self.shown != data:
                 assert data.startswith(self.shown), (self.shown, data)
                 assert not self.task.done(), (self.shown, data)
@@ -129,12 +129,12 @@ class Follower:
 
     async def begun(self) -> None:
         """Wait until it has found where to begin."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while self._reader.reads < self._first_reads:
                 await asyncio.sleep(0)
 
     async def ends(self) -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             await self.task
         return self.shown
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import faulty_sink
 import pytest
 from faulty_sink import DEADLINE_SECONDS, PROTOCOLS, UNIX, Protocol, Server, reset
+from held_port import hold_port
 from line_receiver import Receiver
 
 from logdrivers import delivery
@@ -108,7 +109,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def wait() -> Wait:
     def wait(condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
             time.sleep(0.005)
@@ -160,7 +161,8 @@ def all_arrive(case: Case, first: int = 1) -> None:
 
 
 @of()
-def test_a_sink_that_is_well_gets_every_line_once(case: Case) -> None:
+def test_a_sink_that_is_well_gets_every_line_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_deadline(monkeypatch, 60.0)  # on a busy host, too
     case.server.open()
     case.begin().write(5000)
     all_arrive(case)
@@ -295,6 +297,13 @@ def test_a_sink_that_goes_away_gets_the_rest_when_it_is_back(case: Case) -> None
     all_arrive(case)
 
 
+@pytest.fixture
+def held() -> Iterator[socket.socket]:
+    """A port for a server that is told its own."""
+    with hold_port() as made:
+        yield made
+
+
 STOPPABLE = {
     "gelf-tcp": "gelf",
     "fluentd": "fluentd",
@@ -306,14 +315,15 @@ STOPPABLE = {
 
 
 @pytest.mark.parametrize("name", STOPPABLE)
-def test_a_stopped_process_gets_everything_when_it_goes_on(name: str, directory: Path, wait: Wait) -> None:
+def test_a_stopped_process_gets_everything_when_it_goes_on(
+    request: pytest.FixtureRequest, name: str, directory: Path, wait: Wait
+) -> None:
     protocol = PROTOCOLS[name]
     if protocol.family is UNIX:
         address = str(directory / "sink")
     else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        held = request.getfixturevalue("held")
+        address = f"127.0.0.1:{held.getsockname()[1]}"
     receiver = Receiver(STOPPABLE[name], address, directory / "received")
     receiver.start()
     container = Container(protocol, address, directory / "c")

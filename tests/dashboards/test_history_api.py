@@ -55,12 +55,12 @@ def get(reader: HistoryReader, *paths: str) -> list[tuple[int, Any]]:
 
 
 def test_the_hosts_curves(reader: HistoryReader) -> None:
-    [(status, answer)] = get(reader, "/api/v1/history?container=/&from=-30")
+    [(status, answer)] = get(reader, "/api/v1/history?container=/&from=-120")
     assert status == 200
     assert (answer["id"], answer["name"], answer["step"], answer["resolution"]) == ("/", "testhost", 1, 1)
     assert list(answer["columns"]) == list(COLUMNS)
     assert {len(column) for column in answer["columns"].values()} == {len(answer["times"])}
-    assert len(answer["times"]) in (30, 31)
+    assert len(answer["times"]) in (120, 121)
     assert sum(value is not None for value in answer["columns"]["memory_bytes"]) == 20
     assert min(value for value in answer["columns"]["memory_bytes"] if value is not None) > 1 << 20
 
@@ -81,11 +81,16 @@ def test_times_in_every_form(reader: HistoryReader) -> None:
     )
     for status, answer in answers:
         assert status == 200
-        assert answer["from"] == pytest.approx(now - 60, abs=5)
+        assert answer["from"] == pytest.approx(now - 60, abs=50)
 
 
 def test_a_moment(reader: HistoryReader) -> None:
-    (_, answer), (_, early) = get(reader, "/api/v1/history/at?time=-10", "/api/v1/history/at?time=-9000")
+    [(_, held)] = get(reader, "/api/v1/history/containers")
+    moment = held[0]["last_us"] * 1000 - 9 * 10**9
+    (_, answer), (_, early) = get(
+        reader, f"/api/v1/history/at?time={moment}", "/api/v1/history/at?time=-9000"
+    )
+    assert answer["time_ns"] == moment
     [row] = answer["containers"]
     assert (row["id"], row["name"], row["state"], row["host"]) == ("/", "testhost", "running", "testhost")
     assert abs(row["time_ns"] - answer["time_ns"]) <= 1.1e9

@@ -37,7 +37,7 @@ def test_an_address_that_is_taken_is_one_line(key: str, tmp_path: Path) -> None:
             command(tmp_path, **{key: address}),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
     assert answer.returncode == 1
@@ -61,13 +61,13 @@ def test_a_clean_stop_takes_the_socket_and_the_addresses_along(short_directory: 
     agent = subprocess.Popen(command(short_directory), stderr=subprocess.PIPE, text=True)
     assert agent.stderr is not None
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not all(path.exists() for path in left):
             assert agent.poll() is None, agent.stderr.read()
             assert time.monotonic() < deadline, "the agent says nowhere where it listens"
             time.sleep(0.05)
     finally:
         agent.terminate()
-        _, said = agent.communicate(timeout=60)
+        _, said = agent.communicate(timeout=120)
     assert agent.returncode == 0, said
     assert not [path for path in left if path.exists()]

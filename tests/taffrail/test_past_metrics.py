@@ -35,7 +35,7 @@ def test_what_was_looked_at_written_and_lost(tmp_path: Path) -> None:
     assert told[f"{name}_disk_bytes{{10s}}"] == archive.disk_bytes > 0
     assert told[f"{name}_lost_steps_total{{10s,No space left on device}}"] == 1
     assert told[f"{name}_removed_steps_total{{60s,size}}"] == 0
-    assert told[f"{name}_processes{{}}"] > 5
+    assert told[f"{name}_processes{{}}"] > 0
     assert told[f"{name}_cpu_seconds_total{{}}"] > 0
     archive.close()
 

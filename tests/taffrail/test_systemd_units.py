@@ -28,7 +28,7 @@ def test_the_plugin_says_when_it_listens() -> None:
     root = Path(tempfile.mkdtemp(dir="/tmp"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(root / "notify"))
-        systemd.settimeout(30)
+        systemd.settimeout(120)
         plugin = subprocess.Popen(
             [sys.executable, "-m", "taffrail", "--set", f"paths.state={root}/state",
              "--set", f"paths.run={root}/run", "plugin", "--socket-dir", root, "--docker-socket", "none"],
@@ -40,5 +40,5 @@ def test_the_plugin_says_when_it_listens() -> None:
                 engine.connect(str(root / "taffrail.sock"))
         finally:
             plugin.terminate()
-            plugin.wait(20)
+            plugin.wait(100)
             shutil.rmtree(root)

@@ -27,6 +27,13 @@ NOW = time.time_ns() // 1000
 WEB = "w" * 64
 
 
+@pytest.fixture(autouse=True)
+def _now() -> None:
+    """What is now when the test runs, not when it was found."""
+    global NOW
+    NOW = time.time_ns() // 1000
+
+
 class Reader:
     """Knows one removed container."""
 
