@@ -120,7 +120,7 @@ def exporting(tmp_path: Path, cursor: Any) -> Callable[..., Any]:
             yield exporter
         finally:
             exporter.stop()
-            thread.join(30)
+            thread.join(100)
             assert not thread.is_alive()
 
     return run

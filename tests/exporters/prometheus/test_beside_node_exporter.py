@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from held_port import hold_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.host.collection import HostGroups
@@ -96,8 +96,8 @@ def exporter() -> Iterator[http.client.HTTPConnection]:
 @contextlib.contextmanager
 def running(*flags: str) -> Iterator[http.client.HTTPConnection]:
     """A Node Exporter, and a connection to it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    held = hold_port()
+    port = held.getsockname()[1]
     process = subprocess.Popen(
         ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}", *flags],
         stdin=subprocess.DEVNULL,
@@ -105,9 +105,9 @@ def running(*flags: str) -> Iterator[http.client.HTTPConnection]:
         stderr=subprocess.DEVNULL,
     )
     # One connection all the time, or it would show in the numbers of sockets of theirs alone.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 fetch(connection)
@@ -122,6 +122,7 @@ def running(*flags: str) -> Iterator[http.client.HTTPConnection]:
         connection.close()
         process.terminate()
         process.wait()
+        held.close()
 
 
 def fetch(connection: http.client.HTTPConnection) -> str:

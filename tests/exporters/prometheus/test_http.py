@@ -114,9 +114,14 @@ def test_a_filter_of_ids(sampler: Sampler) -> None:
 def test_a_scrape_makes_a_pass_unless_one_was_made_just_now(sampler: Sampler) -> None:
     get(sampler, SelfMetrics())
     assert sampler.passes == 1
-    sampler.sample_all(time.time_ns() + 9 * 10**8)  # just now for two seconds from now on
-    get(sampler, SelfMetrics())
-    assert sampler.passes == 2
+    while True:
+        passes = sampler.passes + 1
+        sampler.sample_all(time.time_ns() + 9 * 10**8)  # just now for two seconds from now on
+        before = time.monotonic()
+        get(sampler, SelfMetrics())
+        if time.monotonic() - before < 1.8:  # else it may be that this machine is too busy
+            break
+    assert sampler.passes == passes
 
 
 def test_a_part_that_cannot_tell_its_metrics_costs_the_others_nothing(

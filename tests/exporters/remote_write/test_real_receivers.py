@@ -40,7 +40,10 @@ class Page:
 
 
 class Clock:
-    now = float(int(time.time()) - 60)
+    """A minute ago, and still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()) - 60)
 
     def __call__(self) -> float:
         return self.now
@@ -53,7 +56,7 @@ def exporter(
         url=receiver.url,
         directory=directory,
         external_labels={"instance": "alpha"},
-        timeout_seconds=10,
+        timeout_seconds=100,
         **options,  # type: ignore[arg-type]
     )
     return RemoteWriteExporter(config, page, clock)
