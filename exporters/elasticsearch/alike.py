@@ -14,24 +14,30 @@ import numpy.typing as npt
 
 __all__ = ["Frame", "render_alike"]
 
-_RECORD: Final = b'{"log":"'
-#: Takes its place: the end of ``{"message":"``, whose beginning stands before it.
+#: From the end of one record to the message of the next.
+_JOINT: Final = b'"}\n{"log":"'
+#: These lie around the first and the last record, so that every record is between two joints.
+_BEFORE, _BEHIND = _JOINT[:3], _JOINT[3:]
+#: The end of ``{"message":"``, whose beginning stands before it.
 _MESSAGE: Final = b'ssage":"'
+#: Takes a joint's place.
+_OVER_JOINT: Final = b'",\n' + _MESSAGE
 _STREAM: Final = '","stream":"'
 _STDERR: Final = b"stderr"
 _TIME: Final = b'"time":"'
+_TIME_WORD: Final = int.from_bytes(_TIME, "little")
 #: Bytes of a time as json-file has it: nine digits of a second, or fewer, or none.
 _TIME_BYTES: Final = (30, 29, 28, 27, 26, 25, 24, 23, 22, 20)
 _SHORTER_TIMES: Final = np.array(_TIME_BYTES[1:]) + len(_TIME)  # with the name before them
-_NEWLINE, _BACKSLASH = 10, 92
+_NEWLINE = 10
 #: Numbers of one, two and three digits.
 _DIGITS: Final = [
     np.array([b"%0*d" % (digits, number) for number in range(10**digits)], f"S{digits}")
     for digits in (1, 2, 3)
 ]
 
-_Octets = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.int64]
+_Words = npt.NDArray[np.bytes_]
 
 
 class Frame(NamedTuple):
@@ -57,25 +63,24 @@ def render_alike(records: memoryview, frame: Frame, first: int) -> tuple[memoryv
     None unless each is a whole line with the attributes of the first, in Docker's order of fields, and their
     numbers have the same count of digits.
     """
-    buffer = bytearray(len(records) + 1)
-    buffer[0] = _NEWLINE
-    buffer[1:] = records
+    buffer = bytearray().join((_BEFORE, records, _BEHIND))
     octets = np.frombuffer(buffer, np.uint8)
     ends = np.flatnonzero(octets == _NEWLINE)
     count = len(ends) - 1
-    shape = _shape(bytes(buffer[1 : ends[1]]).decode("latin-1"))
+    shape = _shape(bytes(records[: ends[1] - ends[0] - 1]).decode("latin-1"))
     if shape is None or len(str(first)) != len(str(first + count - 1)):
         return None
-    starts = ends[:-1] + 1
+    joints = ends - (len(_BEFORE) - 1)
+    if _words(buffer, len(_JOINT))[joints].tobytes() != _JOINT * len(joints):
+        return None
     found = _between(buffer, ends[1:], shape)
-    if found is None or not (_words(buffer, len(_RECORD))[starts] == _RECORD).all():
+    if found is None:
         return None
     between, stderr = found
-    if (octets[between - 1] == _BACKSLASH).any():  # the characters \n look like the escape of a newline
+    if b"\\" in octets[between - 1].tobytes():  # the characters \n look like the escape of a newline
         return None
     _words(buffer, len(shape.document))[between] = shape.document
-    _words(buffer, len(_RECORD))[starts] = _MESSAGE
-    _words(buffer, 2)[ends[1:] - 2] = b'",'
+    _words(buffer, len(_JOINT))[joints] = _OVER_JOINT
     return _put_between(buffer, ends, stderr, frame, first), count
 
 
@@ -93,7 +98,7 @@ def _shape(record: str) -> _Shape | None:
     return _Shape(*(text.encode("latin-1") for text in (stdout, stderr, document)))
 
 
-def _words(buffer: bytearray, size: int) -> npt.NDArray[np.bytes_]:
+def _words(buffer: bytearray, size: int) -> _Words:
     """All runs of so many bytes, by where they begin."""
     return np.ndarray((len(buffer) - size + 1,), f"S{size}", buffer, strides=(1,))
 
@@ -107,6 +112,8 @@ def _between(buffer: bytearray, ends: _Places, shape: _Shape) -> tuple[_Places, 
     if at[0] < 0:
         return None
     words = _words(buffer, len(shape.stdout))[at]
+    if words.tobytes() == shape.stdout * len(at):
+        return at, np.array([], np.int64)
     others = np.flatnonzero(words != shape.stdout)
     if len(others) and not (words[others] == shape.stderr).all():
         return None
@@ -118,11 +125,11 @@ def _times(buffer: bytearray, ends: _Places) -> _Places | None:
     words = _words(buffer, len(_TIME))
     behind = ends - len('"}')
     at = np.maximum(behind - (_TIME_BYTES[0] + len(_TIME)), 0)
-    short = np.flatnonzero(words[at] != _TIME)
+    short = np.flatnonzero(words[at].view("<u8") != _TIME_WORD)
     at += len(_TIME)
     if len(short):
         places = np.maximum(behind[short, None] - _SHORTER_TIMES, 0)
-        found = words[places] == _TIME
+        found = words[places].view("<u8") == _TIME_WORD
         if not found.any(1).all():
             return None
         at[short] = behind[short] - _SHORTER_TIMES[found.argmax(1)] + len(_TIME)
@@ -131,28 +138,36 @@ def _times(buffer: bytearray, ends: _Places) -> _Places | None:
 
 def _put_between(buffer: bytearray, ends: _Places, stderr: _Places, frame: Frame, first: int) -> memoryview:
     """Replace each newline by the rest of the document before it and the beginning of the next."""
-    number = b"%d" % first
+    numbers = _numbers(first, len(ends) - 1)
+    number = bytes(numbers[0])
     stream = b'"stream":"stdout",'
     close = b"".join((stream, frame.fields, number, frame.end))
     opening = b"".join((frame.action, number, frame.action_end.removesuffix(_MESSAGE)))
     body = buffer.replace(b"\n", close + opening)
     closes = ends + np.arange(len(ends)) * (len(close) + len(opening) - 1)
-    _put_numbers(body, closes[1:] + (len(close) - len(frame.end)), first)
-    _put_numbers(body, closes[:-1] + len(close) + len(frame.action) + len(number), first)
+    begin, end = int(closes[0]) + len(close), int(closes[-1]) + len(close)
+    sequences = closes[1:] + (len(close) - len(frame.end) - len(number))
+    _words(body, len(number))[sequences] = numbers
+    _words(body, len(number))[closes[:-1] + (len(close) + len(frame.action))] = numbers
     if len(stderr):
         _words(body, len(_STDERR))[closes[1:][stderr] + stream.index(b"stdout")] = _STDERR
-    return memoryview(body)[len(close) : len(body) - len(opening)]
+    return memoryview(body)[begin:end]
 
 
-def _put_numbers(body: bytearray, behind: _Places, first: int) -> None:
-    """Overwrite the number before each place, there ``first``, by ``first`` and those that follow it."""
-    numbers = np.arange(first, first + len(behind))
+def _numbers(first: int, count: int) -> _Words:
+    """``first`` and those that follow it, which have as many digits, as text."""
     width = len(str(first))
-    while True:
-        digits = min(width, 3)
-        _words(body, digits)[behind - digits] = _DIGITS[digits - 1].take(numbers % 1000)
-        width -= digits
-        numbers //= 1000
-        if not width or numbers[0] == numbers[-1]:
-            return
-        behind = behind - digits
+    if width <= 3:
+        return _DIGITS[width - 1][first : first + count]
+    numbers = np.empty(count, f"S{width}")
+    high = np.ndarray((count,), f"S{width - 3}", numbers, strides=(width,))
+    low = np.ndarray((count,), "S3", numbers, offset=width - 3, strides=(width,))
+    at = 0
+    while at < count:
+        thousand, begin = divmod(first + at, 1000)
+        end = min(begin + count - at, 1000)
+        rows = slice(at, at + end - begin)
+        high[rows] = b"%d" % thousand
+        low[rows] = _DIGITS[2][begin:end]
+        at = rows.stop
+    return numbers

@@ -30,7 +30,7 @@ _TIME = '"time":"'
 _ACTION_END = '"}}\n{"message":"'
 _DOCUMENT_END = "}}\n"
 #: Blocks are rendered in pieces of about so many bytes, whose documents stay in the processor's cache.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 #: Fewer records are rendered faster one by one.
 _MANY = 16
 _ENCODER = codec.Encoder()

@@ -128,6 +128,26 @@ def test_times_of_every_length_in_one_block(source, odd):
         assert [d["event"]["sequence"] for _, d in found] == list(range(1, len(written) + 1))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"log":"odd\\n","stream":"stdout","time":"2026-11-20T19:43:32.12345678Z" }\n',
+        b'{ "log":"odd\\n","stream":"stdout","time":"2026-11-20T19:43:32.123456789Z"}\n',
+        b'{"log":"odd\\n", "stream":"stdout","time":"2026-11-20T19:43:32.123456789Z"}\n',
+        b'{"log":"odd\\n","stream":"stdout","time": "2026-11-20T19:43:32.12345678Z"}\n',
+    ],
+)
+@pytest.mark.parametrize("place", [0, 20, 39])
+def test_a_record_with_blanks_among_many(source, json_block, odd, place):
+    lines = [json_block([b"line %d\n" % number]).data for number in range(39)]
+    lines.insert(place, odd)
+    found = render(Block(b"".join(lines), Encoding.JSON_FILE, Stream.MIXED, 1, 1, 40), source(), first=100)
+    expected = [f"line {number}" for number in range(39)]
+    expected.insert(place, "odd")
+    assert [d["message"] for _, d in found] == expected
+    assert found[place][1]["@timestamp"].startswith("2026-11-20T19:43:32.12345678")
+
+
 @pytest.mark.parametrize("first", [0, 80, 996, 999_900, 999_999_999])
 def test_one_odd_record_among_many(source, json_block, first):
     """The documents of a block are the same whether its records were rendered together or one by one."""
