@@ -140,7 +140,10 @@ async def _by_aiohttp(session: aiohttp.ClientSession, url: str, rendered: Render
 
 
 def _deliver(
-    store: Store, senders: Mapping[str, Callable[[Rendered], object]], spent: dict[str, float]
+    store: Store,
+    request_bytes: int,
+    senders: Mapping[str, Callable[[Rendered], object]],
+    spent: dict[str, float],
 ) -> int:
     """Move the whole store through a cursor and every sender; adds to ``spent``, returns bytes of bodies."""
     documents = Documents("bench", ("logs", "taffrail", "default"))
@@ -156,7 +159,7 @@ def _deliver(
 
     while (batch := timed("store to cursor", cursor.next)).blocks:
         parts = (part for stored in batch.blocks for part in documents.render(stored))
-        requests = memory.put_together(parts, 4 << 20)
+        requests = memory.put_together(parts, request_bytes)
         while (rendered := timed("documents", lambda: next(requests, None))) is not None:  # noqa: B023
             size += len(rendered.body)
             for work, send in senders.items():
@@ -188,7 +191,8 @@ def main() -> None:
         )
         with sink() as own:
             url = given.url or own
-            plain = Connection(ElasticsearchConfig((url,), directory / "state"))
+            config = ElasticsearchConfig((url,), directory / "state")
+            plain = Connection(config)
             packed = Connection(ElasticsearchConfig((url,), directory / "state", compression="gzip"))
             loop = asyncio.new_event_loop()
             session = loop.run_until_complete(_session())
@@ -202,7 +206,7 @@ def main() -> None:
                 ),
             }
             spent = dict.fromkeys(["store to cursor", "documents", *senders], 0.0)
-            size = _deliver(store, senders, spent)
+            size = _deliver(store, config.request_bytes, senders, spent)
             plain.close()
             packed.close()
             loop.run_until_complete(session.close())

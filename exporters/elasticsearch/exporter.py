@@ -251,17 +251,17 @@ class RequestMemory:
     """
 
     def __init__(self) -> None:
-        self._memory = bytearray()
+        self._memory = memoryview(b"")  # a view: assigning to a part of a bytearray makes a copy first
 
     def put_together(self, parts: Iterable[Rendered], most_bytes: int) -> Iterator[Rendered]:
         """Each request is valid until the next is asked for. A larger document is a request of its own."""
         if len(self._memory) < most_bytes:
-            self._memory = bytearray(most_bytes)
+            self._memory = memoryview(bytearray(most_bytes))
         size = documents = 0
         for part in (piece for whole in parts for piece in _cut(whole, most_bytes)):
             length = len(part.body)
             if size and size + length > most_bytes:
-                yield Rendered(memoryview(self._memory)[:size], documents)
+                yield Rendered(self._memory[:size], documents)
                 size = documents = 0
             if length > most_bytes:
                 yield part
@@ -270,7 +270,7 @@ class RequestMemory:
             size += length
             documents += part.documents
         if size:
-            yield Rendered(memoryview(self._memory)[:size], documents)
+            yield Rendered(self._memory[:size], documents)
 
 
 def _cut(rendered: Rendered, most_bytes: int) -> Iterator[Rendered]:
