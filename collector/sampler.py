@@ -30,6 +30,7 @@ from collector.netns import parse_net_dev
 from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sample import Cpu, Memory, Sample
+from collector.seldom import Seldom
 from collector.stats import Stats, stats_of
 from collector.target import Target, has_own_network, is_members
 
@@ -83,6 +84,7 @@ class Sampler:
         self.passes = 0  #: sampling passes made
         self.pass_seconds = 0.0  #: CPU time they took
         self.failures: dict[str, int] = {}  #: failed reads by controller
+        self._unopened = Seldom()  # messages of containers that were gone before they could be opened
         self._oom_kills = oom_kills or OomKills()
         self._per_cpu = per_cpu
         self._layout = Layout.read(self.roots)
@@ -296,7 +298,15 @@ class Sampler:
             )
         except OSError as error:
             self.failures["open"] = self.failures.get("open", 0) + 1
-            logger.warning("cannot sample container %s (pid %d): %s", container.name, container.pid, error)
+            kept_back = self._unopened.turn()
+            if kept_back is not None:  # containers of some milliseconds may come by the thousand
+                logger.warning(
+                    "cannot sample container %s (pid %d): %s%s",
+                    container.name,
+                    container.pid,
+                    error,
+                    f"; so it was with {kept_back} more since the last such message" if kept_back else "",
+                )
             return
         self._targets[container.id] = target
         self._assign_networks()

@@ -323,6 +323,10 @@ def test_a_container_that_cannot_be_opened_is_counted(
     assert sampler.failures == {"open": 1}
     assert "cannot sample container ghost" in caplog.text
     assert sampler.latest("0" * 64) is None
+    for number in range(100):  # each is counted, not each is worth a line
+        containers.update(Container(id=f"{number:064x}", name=f"ghost{number}", pid=0, cgroup="/nowhere"))
+    assert sampler.failures == {"open": 101}
+    assert caplog.text.count("cannot sample container") < 10
     assert sampler.stats("0" * 64).time_ns == 0
 
 
