@@ -10,6 +10,7 @@ import contextlib
 import logging
 import resource
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,13 +53,16 @@ from taffrail.log_metrics import (
 from taffrail.tokens import read_tokens
 from taffrail.wiring import Endpoints, make_paths, split_address, withdraw_endpoints, write_endpoints
 
-__all__ = ["Agent"]
+__all__ = ["SWITCH_SECONDS", "Agent"]
 
 log = logging.getLogger(__name__)
 
 #: A part that runs: its name and its coroutine.
 #: A part's name, and what it does until it is cancelled; begun once every part is built.
 Work = tuple[str, Callable[[], Coroutine[None, None, None]]]
+
+#: So long the event loop waits at most for a thread that computes, as one that makes a page or a sampling pass.
+SWITCH_SECONDS = 0.001
 
 #: Engine sockets followed when the configuration names none, beside our own.
 OTHER_ENGINES = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
@@ -78,6 +82,7 @@ class Agent:
         Raises OSError naming what could not be opened or bound.
         """
         _raise_descriptor_limit()
+        sys.setswitchinterval(SWITCH_SECONDS)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
