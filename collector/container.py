@@ -36,6 +36,7 @@ class Container:
     pid: int = 0  #: of the init process in the host's namespace; 0 when not running
     cgroup: str = ""  #: path of the cgroup below its hierarchy's root, ``/docker/<id>``; cAdvisor's ``id``
     network_mode: str = ""  #: ``bridge``, ``host``, ``none``, ``container:<id>``, or a network's name
+    privileged: bool = False  #: with every right of the host's root, as far as anybody told
     created_ns: int = 0
     started_ns: int = 0
     finished_ns: int = 0

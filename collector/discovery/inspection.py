@@ -151,6 +151,7 @@ def _container(answer: Mapping[str, Any], engine: str, cgroup: str) -> Container
         # Ours says where it put it: that outlives a first process nobody was quick enough to look at.
         cgroup=cgroup or (str((answer.get("Taffrail") or {}).get("CgroupPath") or "") if running else ""),
         network_mode=str(host.get("NetworkMode") or ""),
+        privileged=bool(host.get("Privileged")),
         created_ns=parse_time(str(answer.get("Created") or "")),
         started_ns=parse_time(str(state.get("StartedAt") or "")),
         finished_ns=0 if running else parse_time(str(state.get("FinishedAt") or "")),

@@ -35,6 +35,7 @@ _TAKEN = _IDENTITY | {
         "operation",
         "pagesize",
         "port",
+        "privileged",
         "quantile",
         "role",
         "scope",

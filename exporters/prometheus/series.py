@@ -288,6 +288,7 @@ def _own_labels(container: Container, family: Family) -> str:
             "engine": container.engine,
             "log_driver": container.log.driver,
             "network_mode": container.network_mode,
+            "privileged": "true" if container.privileged else "",
         }
         return render(info)
     return ""

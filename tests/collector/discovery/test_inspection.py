@@ -42,6 +42,12 @@ def answer(**state: Any) -> dict[str, Any]:
     }
 
 
+def test_a_privileged_container() -> None:
+    told = answer()
+    told["HostConfig"]["Privileged"] = True
+    assert parse_inspect(told, "docker", "/docker/x").privileged
+
+
 def test_a_running_container() -> None:
     container = parse_inspect(answer(Health={"Status": "starting"}), "docker", "/docker/x")
     assert (container.id, container.name, container.image, container.image_id) == (
@@ -55,6 +61,7 @@ def test_a_running_container() -> None:
     assert container.finished_ns == 0
     assert (container.network_mode, container.networks) == ("default", ("bridge", "n2"))
     assert (container.restarts, container.health, container.memory_limit_bytes) == (2, "starting", 1024)
+    assert not container.privileged
     assert container.log == LogSource(
         "json-file", "/var/lib/docker/containers/x/x-json.log", "", {"max-size": "1m"}
     )

@@ -193,6 +193,15 @@ def test_after_the_end_counters_stay_gauges_go_and_last_seen_is_frozen(host: Cal
     assert recorded.of("web") == {}
 
 
+def test_a_privileged_container_is_told_apart(host: Callable[..., Recorded]) -> None:
+    recorded = host()
+    recorded.containers.update(replace(WEB, privileged=True))
+    recorded.containers.update(EXITED)
+    told = {dict(labels)["name"]: dict(labels) for _, labels in recorded.series("container_info")}
+    assert told["web"]["privileged"] == "true"
+    assert "privileged" not in told["job"]
+
+
 def test_a_removed_container_tells_its_exit_code_for_five_minutes(host: Callable[..., Recorded]) -> None:
     recorded = host()
     recorded.containers.update(WEB)
