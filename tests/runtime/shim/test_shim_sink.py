@@ -32,11 +32,11 @@ def small_disk(bundles):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", logs], check=True)
     yield lambda: subprocess.run(["mount", "-o", "remount,size=64m", logs], check=True)
     bundles.clear()
-    subprocess.run(["umount", logs], check=True)
+    subprocess.run(["umount", "-l", logs], check=True)
 
 
 async def until(handle, condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not condition(await handle.counters()):
             await asyncio.sleep(0.02)
 
@@ -71,9 +71,10 @@ def test_a_shim_killed_while_the_disk_is_full(bundles, small_disk):
 
 def gelf_receiver() -> tuple[socket.socket, str]:
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    # Room for all of it, whatever the host's limit: it is read only when the container has ended.
+    receiver.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
     receiver.bind(("127.0.0.1", 0))
-    receiver.settimeout(20)
+    receiver.settimeout(100)
     return receiver, f"udp://127.0.0.1:{receiver.getsockname()[1]}"
 
 
@@ -194,7 +195,7 @@ class PatientReceiver:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(100)
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_what_a_slow_sink_is_taking_when_the_shim_is_to_go_is_not_sent_again(bun
     remainders.start()
     remainders.take("gelf", spec.info)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while len(patient_receiver.lines) < 300_000:
             assert time.monotonic() < deadline, len(patient_receiver.lines)
             time.sleep(0.02)
