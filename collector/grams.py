@@ -20,8 +20,10 @@ GRAM: Final = 4
 MAX_LOG2: Final = 16
 _MIN_LOG2: Final = 9
 _LOW, _HIGH = np.uint16(0x9E37), np.uint16(0x79B9)
-#: Texts are hashed in pieces that stay in the processor's cache.
-_PIECE: Final = 1 << 16
+#: Texts are hashed in pieces, so that a text of any size takes a megabyte or two.
+_PIECE: Final = 1 << 17
+#: Bits of a table that become one when a filter is smaller by this many powers of two.
+_FOLDED: Final = {1: np.uint16, 2: np.uint32, 3: np.uint64}
 
 Hashes = npt.NDArray[np.uint16]
 
@@ -55,9 +57,16 @@ def build(folded: bytes) -> tuple[int, bytes]:
                 table[_hash(pairs).astype(np.intp)] = True
     present = int(np.count_nonzero(table))
     log2 = min(MAX_LOG2, max(_MIN_LOG2, (4 * present - 1).bit_length()))
-    for _ in range(MAX_LOG2 - log2):
-        table = np.logical_or(table[0::2], table[1::2])
-    return log2, np.packbits(table, bitorder="little").tobytes()
+    return log2, np.packbits(_folded(table, MAX_LOG2 - log2), bitorder="little").tobytes()
+
+
+def _folded(table: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
+    """The table with neighbours brought together, two by two, so many times."""
+    while times:
+        step = min(times, max(_FOLDED))
+        table = table.view(_FOLDED[step]) != 0
+        times -= step
+    return table
 
 
 def missing(
