@@ -51,8 +51,12 @@ SEGMENT_SECONDS: Final = 3600.0
 _UPKEEP_SECONDS: Final = 10.0
 #: Blocks smaller than this are not compressed before sealing.
 _COMPRESS_FROM: Final = 512
-#: Fast levels of zstd are negative; this one costs 0.25 µs a line.
-_LEVEL: Final = -3
+#: Fast levels of zstd are negative; this one with longer matches takes 0.2 µs a line and leaves a fifth of the bytes
+#: until they are sealed; below it the bytes grow and the time hardly shrinks.
+_LEVEL: Final = -5
+_MIN_MATCH: Final = 7
+#: What blocks are as large as, about: zstd's tables are for that.
+_BLOCK_BYTES: Final = 256 << 10
 
 _IDENTITY = "identity"
 
@@ -161,9 +165,10 @@ class Store:
             return data, True
         compressor: zstandard.ZstdCompressor | None = getattr(self._compressors, "one", None)
         if compressor is None:
-            compressor = self._compressors.one = zstandard.ZstdCompressor(
-                level=_LEVEL, write_content_size=False
+            parameters = zstandard.ZstdCompressionParameters.from_level(
+                _LEVEL, source_size=_BLOCK_BYTES, min_match=_MIN_MATCH, write_content_size=False
             )
+            compressor = self._compressors.one = zstandard.ZstdCompressor(compression_params=parameters)
         payload = compressor.compress(data)
         return (payload, False) if len(payload) < len(data) else (data, True)
 
