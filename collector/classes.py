@@ -42,6 +42,7 @@ _Range = tuple[int, int]
 _Sets = tuple[tuple[_Range, ...], ...]
 #: More ranges than this are looked up in a table.
 _MOST_RANGES: Final = 16
+_NOWHERE: Final[npt.NDArray[np.int64]] = np.empty(0, np.int64)
 _ASCII: Final[_Set] = frozenset(range(128))
 _UNESCAPED: Final[_Set] = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\<>&/')
 #: How often characters are met, roughly: digits and letters are common in logs, the rest is not.
@@ -208,6 +209,8 @@ def _places(text: bytes, sets: _Sets) -> npt.NDArray[np.int64]:
     if others:
         second = others.pop(0)
         fits &= _belongs(octets[second : second + places], sets[second])
+    if not fits.any():  # mostly, and told five times as fast as where
+        return _NOWHERE
     found = np.flatnonzero(fits)
     for index in others:
         if not len(found):
