@@ -28,7 +28,14 @@ from runtime.remainders import has_journal
 from runtime.rootfs import ContainerRootfs, EtcFiles
 from runtime.shim.exit_status import EXIT_FILE, INIT_FILE, ExitStatus
 from runtime.shim.messages import LOG_DRIVER_FAILED
-from runtime.shim.shims import ShimSpec, StartError, TemplateError, end_last_shim, finish_last_shim
+from runtime.shim.shims import (
+    ShimSpec,
+    StartError,
+    TemplateError,
+    end_last_shim,
+    finish_last_shim,
+    finishing_shim,
+)
 from runtime.state import read_json
 
 if TYPE_CHECKING:
@@ -233,8 +240,8 @@ class Launcher:
         """Everything of a container on disk but lines to be delivered, for good. Raises OSError."""
         info = self._engine.logs.info(container)
         if has_journal(info.directory):
-            end_last_shim(self.run_directory(container), container.id)
-            self._engine.remainders.bury(container.definition.log_driver, info)
+            shim = finishing_shim(self.run_directory(container), container.id)
+            self._engine.remainders.bury(container.definition.log_driver, info, shim)
         self._engine.remainders.rate_limited.take(container.id, info.directory)
         self._engine.rootfs(container).remove()
         if self._engine.directories.path(container.id).exists():

@@ -8,10 +8,14 @@ and is counted in ``dropped.state``.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import select
 import shutil
+import socket
 import threading
+import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,9 @@ RATE_LIMITED_NAME = "rate_limited.state"
 _DESCRIPTION = "remainder.json"
 _CHECK_SECONDS = 1.0
 _RETRY_CHECKS = 10
+#: How long a removal waits for who delivered before, and how long the batch on its way has to get there.
+_AT_ONCE_SECONDS = 0.3
+_BATCH_SECONDS = 15.0
 
 
 @dataclass(slots=True)
@@ -47,6 +54,32 @@ class _Remainder:
     info: Info
     buried: bool  #: the container is gone, the directory is ours
     delivery: Delivery | None = None
+
+
+@dataclass(slots=True)
+class _Successor:
+    """A buried journal whose last batch may still be on its way, by a delivery of ours or by the shim."""
+
+    remainder: _Remainder
+    delivery: Delivery | None
+    shim: socket.socket | None  #: it ends with the shim
+    give_up_at: float
+
+    def over(self) -> bool:
+        """Whether nobody sends any more, or has had time enough."""
+        if time.monotonic() < self.give_up_at:
+            return not (self.delivery and not self.delivery.over()) and not (self.shim and _lives(self.shim))
+        return True
+
+    def close(self) -> None:
+        """Cut off whoever still sends."""
+        if self.delivery is not None:
+            self.delivery.stop()
+        if self.shim is not None:
+            with contextlib.suppress(OSError):  # it has gone
+                self.shim.sendall(b'{"op":"stop_delivery"}\n')
+            self.shim.close()
+        self.delivery = self.shim = None
 
 
 class Remainders:
@@ -63,6 +96,7 @@ class Remainders:
         self._lock = threading.RLock()
         self._remainders: dict[str, _Remainder] = {}
         self._refused: dict[str, _Remainder] = {}  # whose delivery could not begin, to be tried again
+        self._successors: dict[str, _Successor] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="remainders", daemon=True)
 
@@ -85,6 +119,9 @@ class Remainders:
         self._stop.set()
         with self._lock:
             remainders, self._remainders = self._remainders, {}
+            successors, self._successors = self._successors, {}
+        for successor in successors.values():
+            successor.close()
         for remainder in remainders.values():
             _stop_delivery(remainder)
         if self._thread.ident is not None:
@@ -102,15 +139,52 @@ class Remainders:
         with self._lock:
             remainder = self._remainders.pop(container_id, None)
             self._refused.pop(container_id, None)
+            successor = self._successors.pop(container_id, None)
         if remainder is not None:
             _stop_delivery(remainder)
+        if successor is not None:
+            successor.close()
 
-    def bury(self, driver: str, info: Info) -> None:
-        """The container is being removed: keep its journal until it is delivered. Raises OSError."""
+    def bury(self, driver: str, info: Info, shim: socket.socket | None = None) -> None:
+        """The container is being removed: keep its journal until it is delivered. Raises OSError.
+
+        ``shim`` is a connection to a shim that was told to finish: what it or we are sending is not sent twice.
+        """
+        with self._lock:
+            before = self._remainders.pop(info.container_id, None)
+        delivery = before.delivery if before else None
+        if delivery is not None:
+            delivery.finish()
+        successor = _Successor(
+            _Remainder(driver, info, True), delivery, shim, time.monotonic() + _BATCH_SECONDS
+        )
+        at_once = time.monotonic() + _AT_ONCE_SECONDS
+        while not successor.over() and time.monotonic() < at_once:
+            time.sleep(0.01)
+        if successor.over():
+            successor.close()
         self.release(info.container_id)
+        try:
+            kept = self._move_here(driver, info)
+        except BaseException:
+            successor.close()
+            raise
+        if kept is None:
+            successor.close()
+            return
+        successor.remainder.info = kept
+        if successor.over():
+            self._begin(info.container_id, successor.remainder)
+        else:
+            with self._lock:
+                self._successors[info.container_id] = successor
+        self._keep_budget()
+
+    def _move_here(self, driver: str, info: Info) -> Info | None:
+        """Move the journal and what was noted of it; where it is then, None if nothing in it is to be delivered."""
         place = self._directory / info.container_id
         if not place.exists() and not _held(driver, info):
-            return
+            return None
         place.mkdir(exist_ok=True, mode=0o710)
         kept = replace(info, directory=place)
         for name in (STATE_NAME, journal_directory(place).name):
@@ -123,8 +197,7 @@ class Remainders:
         new = place / f"{_DESCRIPTION}.new"
         new.write_bytes(orjson.dumps({"driver": driver, "info": _plain(kept)}))
         new.replace(place / _DESCRIPTION)
-        self._begin(info.container_id, _Remainder(driver, kept, buried=True))
-        self._keep_budget()
+        return kept
 
     # --- inside ---
 
@@ -155,6 +228,12 @@ class Remainders:
                     refused, self._refused = self._refused, {}
                 for key, one in refused.items():
                     self._begin(key, one)
+            with self._lock:
+                over = [key for key, one in self._successors.items() if one.over()]
+                successors = {key: self._successors.pop(key) for key in over}
+            for key, successor in successors.items():
+                successor.close()
+                self._begin(key, successor.remainder)
             with self._lock:
                 done = [
                     (key, one)
@@ -244,6 +323,17 @@ def _counters_at(directory: Path) -> Counters | None:
     except (OSError, ValueError) as error:
         log.error("read how much %s holds for its sink: %s", directory, error)
         return None
+
+
+def _lives(shim: socket.socket) -> bool:
+    """Whether the other side of a connection is still there; what it says is passed over."""
+    while select.select([shim], [], [], 0)[0]:
+        try:
+            if not shim.recv(4096):
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def _stop_delivery(remainder: _Remainder) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from pathlib import Path
 
 from runtime.shim.client import AttachSession, ExecSession, ShimHandle, StartError, StartInterrupted
@@ -30,6 +31,7 @@ __all__ = [
     "TemplateError",
     "end_last_shim",
     "finish_last_shim",
+    "finishing_shim",
 ]
 
 log = logging.getLogger(__name__)
@@ -147,6 +149,33 @@ async def finish_last_shim(run_dir: Path, container_id: str) -> None:
     except OSError as error:
         if not isinstance(error, FileNotFoundError | ConnectionError):
             log.warning("container %s: let the last shim finish: %s", container_id[:12], error)
+
+
+def finishing_shim(run_dir: Path, container_id: str) -> socket.socket | None:
+    """Have the shim of a container that has ended begin no further batch; the connection ends with the shim.
+
+    None where there is no such shim any more, or it would not: that one is ended.
+    """
+    try:
+        sock = connect(run_dir, SHIM_SOCKET)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | ConnectionError):
+            log.warning("container %s: find the last shim: %s", container_id[:12], error)
+        return None
+    try:
+        sock.settimeout(_LAST_SHIM_SECONDS)
+        sock.sendall(encode_line({"op": "finish_delivery", "id": 0}))
+        answer = b""
+        while not answer.endswith(b"\n") and (data := sock.recv(4096)):
+            answer += data
+        if answer and "error" not in json.loads(answer):
+            sock.setblocking(False)
+            return sock
+    except (OSError, ValueError) as error:
+        log.warning("container %s: let the last shim finish: %s", container_id[:12], error)
+    sock.close()
+    end_last_shim(run_dir, container_id)
+    return None
 
 
 def end_last_shim(run_dir: Path, container_id: str) -> None:

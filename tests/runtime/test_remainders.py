@@ -27,10 +27,14 @@ ID = "ab" * 32
 
 
 class Sink:
-    """A TCP port that refuses until ``open``, then keeps what comes."""
+    """A TCP port that refuses until ``open``, then keeps what comes; it does not read while ``slow`` is set."""
 
     def __init__(self) -> None:
+        self.slow = False
+        self.taken = 0  #: connections
         self._socket = socket.socket()
+        # What is not read is not taken.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         self._socket.bind(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._socket.getsockname()[1]}"
         self.data = bytearray()
@@ -42,7 +46,10 @@ class Sink:
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # closed
             connection, _ = self._socket.accept()
+            self.taken += 1
             with connection:
+                while self.slow:
+                    time.sleep(0.01)
                 while data := connection.recv(1 << 16):
                     self.data += data
 
@@ -156,6 +163,34 @@ def test_the_buried_journal_waits_for_its_sink_alone(
     assert [one.name for one in cursors(remainders.directory / ID / "journal")] == [DELIVERY]
     assert held_lines(remainders.directory) == 10
     assert not has_journal(info.directory)
+
+
+def test_a_burial_neither_waits_for_a_slow_sink_nor_cuts_off_what_it_is_taking(
+    tmp_path: Path, sink: Sink, remainders: Remainders
+) -> None:
+    info = ended(tmp_path / "c", sink)
+    journal = get("gelf").journal(info)
+    for number in range(1, 9):  # of 250 kB, two batches in all
+        journal.append(
+            Block(b"line\n" * 50_000, Encoding.LINES, Stream.STDOUT, 1, 1, 50_000),
+            Mark(50 + number * 250_000, 0),
+        )
+    journal.close()
+    sink.slow = True
+    sink.open()
+    remainders.start()
+    remainders.take("gelf", info)
+    until(lambda: sink.taken == 1)
+    remainders.bury("gelf", info)
+    assert not sink.data
+    assert not has_journal(info.directory)
+    assert not remainders._remainders, "the next delivery waits for the first's batch"
+    sink.slow = False
+    until(lambda: not remainders._successors)
+    sink.open()  # for the next delivery
+    until(lambda: sink.lines() >= 400_010)
+    until(lambda: not (remainders.directory / ID).exists())
+    assert sink.lines() == 400_010
 
 
 @pytest.mark.parametrize("step", range(1, 5))

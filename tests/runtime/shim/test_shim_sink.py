@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from logdrivers.delivery import STATE_NAME, read_counters
 from runtime.remainders import Remainders
 from runtime.shim.messages import SHIM_SOCKET, connect
-from runtime.shim.shims import finish_last_shim
+from runtime.shim.shims import finish_last_shim, finishing_shim
 
 
 def numbers(last: int) -> list[str]:
@@ -232,6 +233,34 @@ def test_what_a_slow_sink_is_taking_when_the_shim_is_to_go_is_not_sent_again(bun
         while len(patient_receiver.lines) < 300_000:
             assert time.monotonic() < deadline, len(patient_receiver.lines)
             time.sleep(0.02)
+    finally:
+        remainders.close()
+    assert patient_receiver.lines == [str(number) for number in range(1, 300_001)]
+
+
+def test_a_removal_cuts_off_no_batch_that_a_slow_sink_is_taking(bundles, patient_receiver):
+    """Neither by the shim, nor by the delivery that follows it."""
+    options = {"gelf-address": patient_receiver.address}
+    spec = bundles.spec("seq 1 300000", driver="gelf", log_options=options)
+    remainders = Remainders(bundles.directory / "undelivered")
+    remainders.start()
+
+    async def scenario(shims):
+        handle = await shims.run(spec)
+        await handle.wait()
+        shim = await asyncio.to_thread(finishing_shim, spec.run_dir, spec.container_id)
+        assert shim is not None
+        await asyncio.to_thread(remainders.bury, "gelf", spec.info, shim)
+        shutil.rmtree(spec.run_dir)
+        shutil.rmtree(spec.info.directory)
+        assert remainders._remainders == {}, "the next delivery waits for the shim's"
+        patient_receiver.may_read.set()
+        async with asyncio.timeout(150):
+            while len(patient_receiver.lines) < 300_000:
+                await asyncio.sleep(0.02)
+
+    try:
+        bundles.play(scenario)
     finally:
         remainders.close()
     assert patient_receiver.lines == [str(number) for number in range(1, 300_001)]
