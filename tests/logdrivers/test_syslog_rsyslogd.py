@@ -78,7 +78,7 @@ def rsyslogd(certificate: Path) -> Iterator[Callable[[str], Rsyslogd]]:
 
 
 def listening(kind: str, directory: Path, certificate: Path, held: contextlib.ExitStack) -> tuple[str, str]:
-    """The address, and the configuration that makes rsyslogd take messages there; its port is its own until then."""
+    """The address, and the configuration that makes rsyslogd take messages there; ``held`` keeps its port."""
     if kind == "unixgram":
         path = directory / "log"
         module = 'module(load="imuxsock" SysSock.Use="off")\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from taffrail.demo import busybox_rootfs
 PLUGIN_SOCKETS = Path("/run/docker/plugins")
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not come in {seconds:.0f} s: {what}"
@@ -43,7 +44,7 @@ class Docker:
              "--iptables=false", "--bridge=none", "--live-restore"],
             stdout=self._log, stderr=self._log,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.run("version", check=False).returncode:
             assert self.process.poll() is None, (self.root / "log").read_text()[-3000:]
             assert time.monotonic() < deadline, "dockerd did not start"
@@ -51,7 +52,7 @@ class Docker:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(120)
 
     def command(self, *words: str) -> list[str]:
         return ["docker", "-H", f"unix://{self.root}/s", *words]
@@ -65,7 +66,7 @@ class Docker:
         for name in self.run("ps", "-aq", check=False).stdout.decode().split():
             self.run("rm", "-f", name, check=False)
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(120)
         self._log.close()
         for mount in ("exec/netns/default", "exec/netns", "data"):
             subprocess.run(["umount", "-q", "-l", self.root / mount], check=False, capture_output=True)
@@ -92,7 +93,12 @@ class Plugin:
 
     def serving(self) -> None:
         """Wait until it listens."""
-        wait_until((PLUGIN_SOCKETS / f"{self.name}.sock").exists, f"the plugin's socket: {self.log()}")
+        wait_until(self._listens, f"the plugin's socket: {self.log()}")
+
+    def _listens(self) -> bool:
+        """Whether there is more than the socket of one that was killed."""
+        with socket.socket(socket.AF_UNIX) as engine:
+            return not engine.connect_ex(str(PLUGIN_SOCKETS / f"{self.name}.sock"))
 
     def kill(self) -> None:
         self.process.kill()
@@ -100,7 +106,7 @@ class Plugin:
 
     def stop(self) -> None:
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log()
+        assert self.process.wait(100) == 0, self.log()
 
     def log(self) -> str:
         return (self.root / "log").read_text()
@@ -142,7 +148,7 @@ class Plugin:
             self.docker.run("rm", "-f", name, check=False)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(20) == 0, self.log()
+            assert self.process.wait(100) == 0, self.log()
         (PLUGIN_SOCKETS / f"{self.name}.sock").unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from held_port import hold_port
 
 from logdrivers.block import Stream
 from logdrivers.plugin.engine import EngineWatch
@@ -73,10 +74,10 @@ def make(tmp_path: Path) -> Iterator[Callable[[int], Plugin]]:
 
 
 @pytest.fixture
-def away() -> str:
+def away() -> Iterator[str]:
     """The address of a sink that does not answer."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    with hold_port() as held:
+        yield f"tcp://127.0.0.1:{held.getsockname()[1]}"
 
 
 def test_the_oldest_delivered_logs_go_first_and_no_more_than_must(
@@ -174,7 +175,7 @@ def test_a_removed_containers_lines_are_delivered_first(make: Callable[[int], Pl
         thread = threading.Thread(target=receive, daemon=True)
         thread.start()
         wait_until(lambda: plugin.service.clear_removed() or plugin.there() == "", "the delivery")
-        thread.join(20)
+        thread.join(100)
     assert b"".join(received).count(b"\0") == 50
     assert removed_lines(plugin.root / "plugin") == RemovedLines(50, 50)
 

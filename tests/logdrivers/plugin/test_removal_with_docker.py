@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from held_port import hold_port
 
 from logdrivers.plugin.removal import RemovedLines, removed_lines
 from tests.logdrivers.plugin.conftest import Docker, Plugin, wait_until
@@ -49,17 +49,17 @@ def test_what_was_removed_while_the_plugin_was_away_is_found_out(heard: Plugin) 
 
 
 def test_lines_of_a_removed_container_are_delivered_before_it_goes(heard: Plugin) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    container = heard.container(
-        "echo one; echo two", "--rm", sink="gelf", gelf_address=f"tcp://127.0.0.1:{port}"
-    )
-    wait_until(
-        lambda: removed_lines(heard.root / "state" / "plugin") == RemovedLines(2, 0, 2),
-        f"the engine's word: {heard.log()}",
-    )
     received = b""
-    with socket.create_server(("127.0.0.1", port)) as server:
+    with hold_port() as server:
+        port = server.getsockname()[1]
+        container = heard.container(
+            "echo one; echo two", "--rm", sink="gelf", gelf_address=f"tcp://127.0.0.1:{port}"
+        )
+        wait_until(
+            lambda: removed_lines(heard.root / "state" / "plugin") == RemovedLines(2, 0, 2),
+            f"the engine's word: {heard.log()}",
+        )
+        server.listen()
         connection, _ = server.accept()
         with connection:
             while received.count(b"\0") < 2:

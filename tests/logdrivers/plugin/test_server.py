@@ -85,7 +85,7 @@ async def serving() -> AsyncIterator[Engine]:
 
 def run(test: Callable[[Engine], Awaitable[None]]) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(30), serving() as engine:
+        async with asyncio.timeout(100), serving() as engine:
             await test(engine)
 
     asyncio.run(whole())

@@ -116,7 +116,7 @@ def test_pieces_are_one_line_again(tmp_path: Path, driver: str, size: int) -> No
 
 
 def test_messages_are_joined_and_the_last_waits_for_its_time(tmp_path: Path, driver: str) -> None:
-    container = Container(tmp_path, driver, {"multiline": "java", "multiline-timeout": "20ms"})
+    container = Container(tmp_path, driver, {"multiline": "java", "multiline-timeout": "1s"})
     container.write(OUT, b"x\ny\n\tat A.b\n")
     assert container.intake.round()
     assert container.texts(OUT) == [b"x\n"]

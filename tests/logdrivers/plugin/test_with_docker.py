@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from held_port import hold_port
 from sink_receiver import SINKS, Receiver, sink_options
 
 from logdrivers.codecs.json_file import parse_time
@@ -36,7 +36,9 @@ PRINTED = (
     + b"\nno newline"
 )
 NUMBERS = 100_000
-COUNT = f'i=0; while [ $i -lt {NUMBERS} ]; do echo "number $i of many"; i=$((i+1)); done'
+#: Ends a script: an engine gives a plugin that is away at a container's end ten seconds, then cuts its log.
+GATE = "; until [ -e /go ]; do usleep 10000; done"
+COUNT = f'i=0; while [ $i -lt {NUMBERS} ]; do echo "number $i of many"; i=$((i+1)); done' + GATE
 
 
 @pytest.fixture
@@ -52,12 +54,14 @@ def receiving() -> Iterator[Callable[..., Receiver]]:
         receiver.close()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def held() -> Iterator[int]:
+    """A port that nobody listens on, and that is nobody else's."""
+    with hold_port() as port:
+        yield int(port.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not come in {seconds:.0f} s: {what}"
@@ -92,10 +96,8 @@ def test_docker_logs_shows_what_was_written_with_every_sink(
         assert counters.written == counters.delivered + counters.held + sum(counters.dropped.values())
 
 
-def test_times_are_the_engines_and_bound_what_is_shown(plugin: Any) -> None:
-    container = plugin.container(
-        "for i in 0 1 2 3 4 5 6 7; do echo $i; done", **sink_options("gelf", free_port())
-    )
+def test_times_are_the_engines_and_bound_what_is_shown(plugin: Any, held: int) -> None:
+    container = plugin.container("for i in 0 1 2 3 4 5 6 7; do echo $i; done", **sink_options("gelf", held))
     plugin.docker.run("wait", container)
     rows = [line.split(b" ") for line in plugin.logs(container, "-t").stdout.splitlines()]
     times = [row[0] for row in rows]
@@ -110,15 +112,15 @@ def test_times_are_the_engines_and_bound_what_is_shown(plugin: Any) -> None:
 
 
 def test_following_shows_lines_as_they_come_and_ends_with_the_container(plugin: Any) -> None:
-    container = plugin.container('echo first; trap "echo last; exit 0" TERM; while :; do sleep 0.1; done')
+    container = plugin.container('trap "echo last; exit 0" TERM; echo first; while :; do sleep 0.1; done')
     follower = subprocess.Popen(
         plugin.docker.command("logs", "-f", container), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert follower.stdout is not None
     assert follower.stdout.readline() == b"first\n"
-    plugin.docker.run("stop", container)
+    plugin.docker.run("stop", "-t", "100", container)
     assert follower.stdout.read() == b"last\n"
-    assert follower.wait(20) == 0
+    assert follower.wait(100) == 0
     follower.stdout.close()
 
 
@@ -127,7 +129,7 @@ def test_a_container_that_starts_again_goes_on_in_its_log(plugin: Any) -> None:
     plugin.docker.run("wait", container)
     plugin.docker.run("start", "-a", container)
     plugin.process.terminate()
-    assert plugin.process.wait(20) == 0
+    assert plugin.process.wait(100) == 0
     plugin.start()
     assert plugin.logs(container).stdout == b"once\nonce\n"
     assert plugin.logs(container, "--tail", "1").stdout == b"once\n"
@@ -168,20 +170,26 @@ def test_docker_shows_what_a_driver_refuses(plugin: Any, options: dict[str, str]
 
 @pytest.mark.parametrize("sink", ["json-file", "gelf"])
 def test_a_killed_plugin_loses_and_doubles_nothing(
-    plugin: Any, receiving: Callable[..., Receiver], sink: str
+    plugin: Any, receiving: Callable[..., Receiver], held: int, sink: str
 ) -> None:
-    port = free_port()
-    container = plugin.container(COUNT, **sink_options(sink, port))
+    container = plugin.container(COUNT, **sink_options(sink, held))
     for share in (0.1, 0.4, 0.7):
         wait_until(lambda part=share: written(plugin, container, sink) > part * NUMBERS, "progress")
         plugin.kill()
         plugin.start()
-    plugin.docker.run("wait", container)
+    end(plugin, container)
     assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(NUMBERS))
     if sink in SINKS:  # it was away all the time
-        receiver = receiving(sink, port)
+        receiver = receiving(sink, held)
         wait_until(lambda: len(receiver.lines) >= NUMBERS, f"all lines at the sink: {len(receiver.lines)}")
         assert numbers(receiver.lines) == Counter(range(NUMBERS))
+
+
+def end(plugin: Any, container: str) -> None:
+    """Let a container go through its gate while the plugin is there, and wait for its end."""
+    plugin.serving()
+    plugin.docker.run("exec", container, "touch", "/go", check=False)  # it may not outlive the container
+    plugin.docker.run("wait", container)
 
 
 def written(plugin: Any, container: str, sink: str) -> int:
@@ -207,7 +215,7 @@ def test_lines_go_on_when_the_engine_restarts(plugin: Any) -> None:
     )
     wait_until(lambda: b"number 20 of" in plugin.logs(container).stdout, "lines")
     plugin.docker.process.terminate()
-    plugin.docker.process.wait(30)
+    plugin.docker.process.wait(120)
     plugin.docker.start()
     plugin.docker.run("wait", container)
     assert numbers(plugin.logs(container).stdout.splitlines()) == Counter(range(400))
@@ -239,18 +247,18 @@ def test_long_lines_and_traces_of_an_engine_that_cuts_them_are_one_message_each(
 
 def test_lines_over_the_rate_are_counted_through_kills_of_the_plugin(plugin: Any) -> None:
     script = "i=0; while [ $i -lt 20 ]; do seq -w $((i*5000+100000)) $((i*5000+104999)); usleep 50000; i=$((i+1)); done"
-    container = plugin.container(script, **{"rate-limit": "64k"})
+    container = plugin.container(script + GATE, **{"rate-limit": "4k"})
     for _ in range(4):
         time.sleep(0.2)
         plugin.kill()
         plugin.start()
-    plugin.docker.run("wait", container)
+    end(plugin, container)
     shown = plugin.logs(container).stdout.decode().splitlines()
     here = 100_000
     dropped = 0
     for line in shown:
         if marker := re.fullmatch(
-            r"taffrail: (\d+) lines \(\d+ bytes\) dropped: over rate-limit 65536 bytes/s", line
+            r"taffrail: (\d+) lines \(\d+ bytes\) dropped: over rate-limit 4096 bytes/s", line
         ):
             dropped += int(marker[1])
             here += int(marker[1])
