@@ -103,6 +103,10 @@ class Namespace:
             self._countdown = FILE_EVERY - 1 if self._peers.keys() == set(names) else 0
         return self._last
 
+    def look_again(self) -> None:
+        """Have the next read find out which interfaces there are: one may have come or gone."""
+        self._countdown = 0
+
     @property
     def by_peers(self) -> bool:
         """Whether the next read needs the host's counters alone."""

@@ -276,8 +276,7 @@ class Sampler:
                 self._end(container.id)
                 self._start(container)
             else:
-                target.container = container
-                target.cgroup.refresh_limits()
+                target.changed(container)
 
     def _former_ended(self, container: Container, target: Target) -> None:
         """The end of a run is heard of while the next one goes on."""

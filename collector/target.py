@@ -146,6 +146,14 @@ class Target:
             self.history.append(sample)
             return sample
 
+    def changed(self, container: Container) -> None:
+        """Its engine tells other facts of the same run: limits and networks may be others, too."""
+        self.container = container
+        self.cgroup.refresh_limits()
+        with self.lock:
+            if self.namespace is not None:
+                self.namespace.look_again()
+
     def open_proc(self, name: str) -> int:
         """Open a file of the first process's directory in procfs, like ``net/snmp``; the caller closes it.
 

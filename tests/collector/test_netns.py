@@ -83,6 +83,22 @@ def test_the_hosts_ends_tell_the_same_as_the_file(make_cgroup: Any) -> None:
         links.close()
 
 
+def test_an_interface_that_came_is_looked_for_when_told(make_cgroup: Any) -> None:
+    pid, name = ping_pair(make_cgroup())
+    links = LinkCounters()
+    namespace = Namespace(Path("/proc"), pid)
+    try:
+        namespace.read(links.read())
+        add = f"ip link add {name}b type veth peer name eth1 netns {pid}"
+        subprocess.run(add.split(), check=True)
+        assert [one.name for one in namespace.read(links.read())] == ["eth0"], "it costs less"
+        namespace.look_again()
+        assert [one.name for one in namespace.read(links.read())] == ["eth0", "eth1"]
+    finally:
+        namespace.close()
+        links.close()
+
+
 def test_a_namespace_is_not_kept_alive_by_watching_it(make_cgroup: Any) -> None:
     made = make_cgroup()
     pid, name = ping_pair(made)

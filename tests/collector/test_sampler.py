@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +231,29 @@ def test_only_a_namespace_of_its_own_is_counted(
     sample = sampler.latest(made.id)
     assert sample is not None
     assert bool(sample.interfaces) is counted
+
+
+def test_a_network_connected_later_is_counted_from_the_next_pass(
+    make_cgroup: Any, containers: Containers, sampler: Sampler
+) -> None:
+    made = make_cgroup()
+    process = started(made, "", "unshare", "-n")
+
+    def connect(interface: str) -> None:
+        ours = f"tt{uuid.uuid4().hex[:8]}"
+        add = f"ip link add {ours} type veth peer name {interface} netns {process.pid}"
+        subprocess.run(add.split(), check=True)
+
+    connect("eth0")
+    known = container(made, process, networks=("n2",))
+    containers.update(known)
+    sampler.sample_all()
+    connect("eth1")
+    containers.update(replace(known, networks=("n2", "n3")))
+    sampler.sample_all()
+    sample = sampler.latest(made.id)
+    assert sample is not None
+    assert [one.name for one in sample.interfaces] == ["eth0", "eth1"]
 
 
 def test_a_shared_namespace_is_counted_once_by_its_owner(
