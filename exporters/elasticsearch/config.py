@@ -31,7 +31,7 @@ class ElasticsearchConfig:
     verify_certs: bool = True
     compression: Literal["auto", "gzip", "none"] = "auto"  #: auto: gzip unless every host is loopback
     batch_bytes: int = 1 << 20  #: stored bytes taken from the cursor at once
-    request_bytes: int = 8 << 20  #: most bytes of one bulk request before compression; holds a batch
+    request_bytes: int = 6 << 20  #: most bytes of one bulk request before compression
     request_timeout_seconds: float = 60.0
     backoff_seconds: float = 0.5  #: first pause after a failure; doubles
     longest_backoff_seconds: float = 30.0

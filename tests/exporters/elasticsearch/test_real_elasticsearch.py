@@ -7,6 +7,9 @@ import uuid
 
 import pytest
 
+#: The server starts within some minutes on a busy machine.
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture
 def stream() -> str:
@@ -53,7 +56,9 @@ def test_a_hundred_thousand_lines_once(elasticsearch, stream, exporting, cursor,
     fill(25_000, 4)
     with exporting(elasticsearch.url, data_stream=stream) as exporter:
         eventually(lambda: cursor.lag() == (0, 0), "the end")
-    assert exporter.counters().created == 100_000
+    counters = exporter.counters()
+    # Where the server gets little of a busy machine, an answer comes too late and its request goes again.
+    assert (counters.created + counters.duplicates, counters.rejected) == (100_000, {})
     assert elasticsearch.count(stream) == 100_000
     assert missing(elasticsearch, stream, 4, 25_000) == []
     mapping = elasticsearch.request("GET", f"/{stream}/_mapping")
