@@ -55,7 +55,7 @@ def busybox_tar() -> bytes:
     return out.getvalue()
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 100.0) -> Any:
     """Wait until a condition holds and return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -141,10 +141,10 @@ class EngineProcess:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(100)
 
     def docker(
-        self, *words: str, stdin: bytes | None = None, check: bool = True, timeout: float = 60.0
+        self, *words: str, stdin: bytes | None = None, check: bool = True, timeout: float = 120.0
     ) -> Result:
         """Run the docker CLI. A call that fails fails the test, unless ``check`` is False."""
         done = subprocess.run(

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,7 +102,9 @@ class Run:
             "fluentd": ["--log-opt", f"fluentd-address=tcp://127.0.0.1:{receiver.port}"],
         }
         options = ("--network", "none", "--log-driver", driver, *sinks[driver], *words)
+        begun = time.monotonic()
         engine.docker("run", "--name", name, *options, IMAGE, "sh", "-c", script)
+        self.seconds = time.monotonic() - begun  #: that it ran for at most
         self.logs = engine.docker("logs", name).out
 
     def messages(self, count: int | None = None) -> list[str]:
@@ -123,6 +126,11 @@ class Run:
         containers.update(Container(container_id, self.name, engine="taffrail", log=source))
         families = delivery_metrics(containers, Path("/nowhere"))()
         return {cause or family.name: value for family in families for cause, value in by_cause(family)}
+
+
+def least_dropped(run: Run) -> float:
+    """How many of ``NUMBERS`` a limit of 64 KiB a second cannot have let pass: a burst of as much comes first."""
+    return 20_000 - 65_536 * (1 + run.seconds) / 100
 
 
 def by_cause(family: OwnFamily) -> list[tuple[str, float]]:
@@ -175,7 +183,7 @@ def test_dropped_lines_are_told_at_the_sink_and_at_metrics(
             assert int(line) == here
             here += 1
     assert here == 20_000
-    assert dropped > 10_000
+    assert dropped >= max(1, least_dropped(run))
     assert run.messages(len(passed)) == passed
     if driver != "json-file":
         until(lambda: run.metrics()["taffrail_log_held_lines"] == 0, "the delivery's end")
@@ -228,7 +236,7 @@ def test_what_was_dropped_stays_told_when_the_container_is_removed(
     before = removed_drops(engine)
     run = Run(engine, receiver, driver, names(), NUMBERS, "--log-opt", "rate-limit=64k")
     dropped = run.metrics()["rate_limit"]
-    assert dropped > 10_000
+    assert dropped >= max(1, least_dropped(run))
     engine.docker("rm", run.name)
     until(lambda: removed_drops(engine) > before, "the count of the removed container")
     assert removed_drops(engine) - before == dropped

@@ -56,11 +56,16 @@ def listening(host: str) -> Iterator[Callable[[str], list[str]]]:
             lines = Path(file.name).read_text().split("\n")[:-1]
             rows = [line.split("\t") for line in lines]
             found = [(action, code) for owner, action, code in rows if owner == name]
-            return [
+            seen = [
                 f"{action} {code}" if action == "exec_die" else action
                 for action, code in found
                 if action.startswith(("exec_", "health_"))
             ]
+            # Docker Engine tells at times what follows from a probe's end before the end.
+            for at in range(len(seen) - 1):
+                if seen[at].startswith("health_") and seen[at + 1].startswith("exec_die"):
+                    seen[at : at + 2] = seen[at + 1], seen[at]
+            return seen
 
         try:
             yield told
@@ -91,6 +96,14 @@ def removed(run: Run, *names: str) -> Iterator[None]:
         yield
     finally:
         run("rm", "-f", *names)
+
+
+@contextlib.contextmanager
+def untagged(run: Run, image: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        run("rmi", image)
 
 
 def docker_run(engine: Any) -> Run:
@@ -186,15 +199,16 @@ def test_states_through_pause_restart_and_end_are_dockers(
             status(),
             str(run("ps", "--filter", f"name={name}", "--format", "{{.Status}}").count("health")),
         ]
-        count = len(health(run, name)["Log"])
+        last = health(run, name)["Log"][-1]["End"]
         run("unpause", name)
         until(lambda: status() == "healthy", "health after the pause")
         run("stop", "-t", "0", name)
-        out += [status(), str(len(health(run, name)["Log"]) > count)]
+        out += [status(), str(health(run, name)["Log"][-1]["End"] > last)]
         run("update", "--restart", "no", name)
         before = health(run, name)["Log"][-1]
         run("start", name)
-        out += [str(before in health(run, name)["Log"])]
+        kept = health(run, name)["Log"]
+        out += [str(before in kept or len(kept) == 5)]  # five is all there is room for
         until(lambda: status() == "healthy", "health after the restart")
         run("rm", "-f", name)
         return out
@@ -214,13 +228,12 @@ def test_checks_of_an_image(engine: EngineProcess, docker_engine: Any, names: Na
             input=busybox_rootfs(), capture_output=True, check=False,
         )  # fmt: skip
         assert imported.returncode == 0, imported.stderr
-        with listening(host) as events, removed(run, name, f"{name}-2"):
+        with untagged(run, f"{name}:1"), listening(host) as events, removed(run, name, f"{name}-2"):
             start = ("run", "-d", "--network", "none", "--name")
             run(*start, name, f"{name}:1", "sleep", "1000")
             run(*start, f"{name}-2", "--no-healthcheck", f"{name}:1", "sleep", "1000")
             until(lambda events=events: len(events(name)) >= 7, "seven events")
             answers.append([seen(run, name, events(name)), health(run, f"{name}-2"), events(f"{name}-2")])
-        run("rmi", f"{name}:1")
     assert answers[0] == answers[1]
     assert "no such file or directory" in next(iter(answers[0][0]["outputs"]))
 
@@ -245,6 +258,8 @@ def test_a_probe_over_its_time_is_killed_with_its_children(engine: EngineProcess
     engine.docker("run", "-d", "--name", name, *EVERY, "--health-timeout", "300ms",
                   "--health-cmd", "sleep 777 & sleep 778; true", IMAGE, "sleep", "1000")  # fmt: skip
     settled(our_run(engine), name, 2)
+    outputs = {item["Output"] for item in health(our_run(engine), name)["Log"]}
+    assert outputs == {"Health check exceeded timeout (300ms)"}
     engine.docker("pause", name)
     engine.docker("unpause", name)
 
@@ -253,7 +268,6 @@ def test_a_probe_over_its_time_is_killed_with_its_children(engine: EngineProcess
 
     until(lambda: len(probing()) <= 2, "earlier probes to be gone")
     engine.docker("stop", "-t", "0", name)
-    assert health(our_run(engine), name)["Log"][-1]["Output"] == "Health check exceeded timeout (300ms)"
 
 
 def test_a_probe_is_over_with_its_first_process(engine: EngineProcess, names: Names) -> None:
@@ -328,6 +342,7 @@ def test_killed_shims_make_nobody_unhealthy(engine: EngineProcess, names: Names)
             last = health(run, name)["Log"][-1]["End"]
             os.kill(until(lambda: shim_of(container_id), "its shim"), signal.SIGKILL)
             until(lambda last=last: health(run, name)["Log"][-1]["End"] > last, "a probe by the next shim")
+        until(lambda: "health_status: healthy" in events.actions(name), "the event")
         assert [a for a in events.actions(name) if a.startswith("health")] == ["health_status: healthy"]
     finally:
         events.close()

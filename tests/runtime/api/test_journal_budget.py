@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from logdrivers.journals.files import journal_directory
 from logdrivers.journals.retention import journal_bytes
 
 LIMIT = 3 << 20
+#: Random bytes in base64, 76 characters a line.
+FIRST, THEN = 2_000_000, 7_000_000
 
 
 @pytest.fixture
@@ -57,13 +60,18 @@ def receiver() -> Iterator[Receiver]:
     made.close()
 
 
+def lines(size: int) -> int:
+    """How many lines so many bytes become."""
+    return math.ceil(math.ceil(size / 3) * 4 / 76)
+
+
 def test_a_running_container_gives_up_lines_and_its_sink_is_told_where(
     engine: EngineProcess, receiver: Receiver
 ) -> None:
     options = ("--network", "none", "--log-driver", "gelf", "--log-opt", f"gelf-address={receiver.address}")
     gate = "until [ -e /go ]; do usleep 10000; done"
     script = (
-        f"head -c 2000000 /dev/urandom | base64; {gate}; head -c 7000000 /dev/urandom | base64; sleep 1000"
+        f"head -c {FIRST} /dev/urandom | base64; {gate}; head -c {THEN} /dev/urandom | base64; sleep 1000"
     )
     engine.docker("run", "-d", "--name", "full", *options, IMAGE, "sh", "-c", script)
     (directory,) = (engine.state / "containers").iterdir()
@@ -74,18 +82,18 @@ def test_a_running_container_gives_up_lines_and_its_sink_is_told_where(
         return now
 
     # An engine that finds more than half of the limit taken looks again sooner.
-    until(lambda: counters().written > 35_000, "the container's first lines")
+    until(lambda: counters().written == lines(FIRST), "the container's first lines")
     assert LIMIT // 2 < journal_bytes(journal_directory(directory)) < LIMIT
     engine.kill()
     engine.start()
     engine.docker("exec", "full", "touch", "/go")
-    until(lambda: counters().written > 118_000, "the container's lines")
-    until(lambda: journal_bytes(journal_directory(directory)) <= LIMIT, "the budget to be kept", 60)
+    until(lambda: counters().written == lines(FIRST) + lines(THEN), "the container's lines")
+    until(lambda: journal_bytes(journal_directory(directory)) <= LIMIT, "the budget to be kept")
     assert counters().dropped == {}, "nobody has looked for what is missing yet"
     engine.kill()
     engine.start()
     receiver.open()
-    until(lambda: counters().held == 0, "the delivery of the rest", 90)
+    until(lambda: counters().held == 0, "the delivery of the rest")
     now = counters()
     assert set(now.dropped) == {"host_budget"}
     assert now.written == now.delivered + now.dropped["host_budget"]

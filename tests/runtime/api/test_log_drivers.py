@@ -177,7 +177,7 @@ def test_docker_logs_works_live_and_stopped_and_after_the_sink_died(logged: Logg
     assert follower.stdout is not None
     followed = [follower.stdout.readline().decode().removesuffix("\n")]
     logged.go()
-    followed += follower.communicate(timeout=60)[0].decode().splitlines()
+    followed += follower.communicate(timeout=120)[0].decode().splitlines()
     assert logged.engine.docker("wait", logged.name).out == "7\n"
     assert followed == ALL[1500 - (len(followed) - 1501) :]
     assert len(followed) in (1510, 1511)  # one of the ten may be the line on stderr
@@ -277,15 +277,15 @@ def test_nothing_of_a_container_waits_for_its_sink(
         logged.run(script, names())
         until(lambda: len(logged.lines()) == 10_000, "the lines")
         if fault == "down" or name.startswith(("fluentd", "gelf")):
-            until(lambda: not logged.counters().sink_up, "the sink to be found down", 60)
+            until(lambda: not logged.counters().sink_up, "the sink to be found down")
         # The others hang in their first ten seconds: what follows must not wait for those either.
         assert host.inspect(logged.name, "{{.State.Status}}") == "running"
-        host.docker("stop", logged.name)
+        host.docker("stop", "-t", "100", logged.name)
         assert host.inspect(logged.name, "{{.State.ExitCode}}") == "9"
         assert len(logged.lines()) == 10_000
         host.docker("start", logged.name)
         until(lambda: len(logged.lines()) == 20_000, "the lines of the second run")
-        host.docker("restart", logged.name)
+        host.docker("restart", "-t", "100", logged.name)
         until(lambda: len(logged.lines()) == 30_000, "the lines of the third run")
         host.docker("kill", logged.name)
         assert host.inspect(logged.name, "{{.State.ExitCode}}") == "137"
@@ -296,7 +296,7 @@ def test_nothing_of_a_container_waits_for_its_sink(
         if fault == "down":
             Path(server.address).unlink(missing_ok=True)
             server.open()
-        until(lambda: logged.counters().held == 0, "the rest to be delivered by the engine", 90)
+        until(lambda: logged.counters().held == 0, "the rest to be delivered by the engine")
         assert logged.counters() == Counters(30_000, 30_000)
         until(lambda: len(set(server.marks())) == 10_000, "every line at the sink")
         host.docker("rm", logged.name)
