@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--since",
-        default="10m",
+        default="",
         metavar="TIME",
-        help="from when: 2h, 7d, 03:00, 2026-01-31T12:00:00Z, Unix seconds (10m)",
+        help="from when: 2h, 7d, 03:00, 2026-01-31T12:00:00Z, Unix seconds (10m; 7d for who has history)",
     )
     parser.add_argument("--until", default="", metavar="TIME", help="to when (now)")
     parser.add_argument(
@@ -71,14 +71,15 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from taffrail.wiring import make_paths
 
     now_ns = time.time_ns()
+    since = args.since or ("10m" if args.container or args.processes or args.connections else "7d")
     try:
         until_ns = parse_moment(args.until, now_ns) if args.until else now_ns
-        since_ns = parse_moment(args.since, now_ns)
+        since_ns = parse_moment(since, now_ns)
         step = parse_duration(args.step) if args.step else 0.0
     except ValueError as error:
         raise UsageError(str(error)) from error
     if since_ns >= until_ns:
-        raise UsageError(f"--since {args.since}: expected a time before {args.until or 'now'}")
+        raise UsageError(f"--since {since}: expected a time before {args.until or 'now'}")
     if args.processes and args.connections:
         raise UsageError("--processes and --connections: expected one of them")
     if args.step and (step < 1 or step != int(step)):

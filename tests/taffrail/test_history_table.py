@@ -9,6 +9,7 @@ import pytest
 
 from collector.history.curves import COLUMNS
 from taffrail.__main__ import main
+from taffrail.agent_client import AgentClient
 from taffrail.history_table import containers_table, history_table, sparkline
 
 
@@ -59,6 +60,22 @@ def test_tasks_that_nobody_counts_are_not_none() -> None:
     overview = columns(1.0)
     text = history_table("/", [0], rows, overview, {"cpu_percent": 1.0, "working_set_bytes": 1.0})
     assert text.splitlines()[-1].split()[-1] == "--"
+
+
+@pytest.mark.parametrize(("words", "seconds"), [([], 7 * 86400), (["--since", "1h"], 3600)])
+def test_the_list_of_who_has_history_is_of_all_there_is(
+    words: list[str], seconds: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def get(_client: AgentClient, path: str, query: dict[str, str]) -> bytes:
+        assert path == "/api/v1/history/containers"
+        asked.append(query)
+        return b"[]"
+
+    monkeypatch.setattr(AgentClient, "get", get)
+    assert main(["--set", f"paths.run={tmp_path}", "history", *words]) == 1
+    assert int(asked[0]["to"]) - int(asked[0]["from"]) == pytest.approx(seconds * 1e9, abs=1e6)
 
 
 def test_nothing_known() -> None:
