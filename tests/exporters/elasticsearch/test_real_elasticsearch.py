@@ -7,6 +7,10 @@ import uuid
 
 import pytest
 
+from exporters.elasticsearch.bulk import Connection
+from exporters.elasticsearch.config import ElasticsearchConfig
+from exporters.elasticsearch.outcome import FILTER_PATH
+
 #: The server starts within some minutes on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
@@ -125,3 +129,12 @@ def test_a_plain_index(elasticsearch, exporting, cursor, fill, eventually):
         eventually(lambda: cursor.lag() == (0, 0), "the end")
     assert elasticsearch.count(index) == 100
     assert exporter.counters().created == 100
+
+
+def test_answer_to_new_documents_has_the_form_that_is_not_parsed(elasticsearch, tmp_path):
+    connection = Connection(ElasticsearchConfig((elasticsearch.url,), tmp_path))
+    body = b'{"create":{}}\n{"message":"a"}\n{"create":{}}\n{"message":"b"}\n'
+    answer = connection.bulk(f"taffrail{uuid.uuid4().hex[:12]}", body, FILTER_PATH)
+    connection.close()
+    created = b'{"create":{"status":201}}'
+    assert answer.body == b'{"errors":false,"items":[%b,%b]}' % (created, created)
