@@ -23,7 +23,7 @@ from collector.cgroup.layout import UNIFIED, parse_cgroup
 from taffrail.demo import busybox_rootfs
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 150.0) -> None:
     """Wait until ``condition`` holds; fail saying what did not come."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -87,7 +87,7 @@ class Running:
         """Ctrl-C; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(60)
+        status = self.process.wait(150)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status
@@ -139,7 +139,7 @@ class Running:
         return str(json.loads((self.root / "run" / "agent.json").read_text())[name])
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=120) as answer:
             return str(answer.read().decode())
 
     def metrics(self) -> Page:
@@ -147,12 +147,14 @@ class Running:
 
     def close(self) -> None:
         """Stop everything and leave nothing in the kernel."""
-        if self.process is not None and self.process.poll() is None:
-            self.interrupt()
-        down = subprocess.run(
-            self.command("down", "-t", "0"), capture_output=True, text=True, check=False, timeout=60
-        )
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.interrupt()
+        finally:
+            down = subprocess.run(
+                self.command("down", "-t", "0"), capture_output=True, text=True, check=False, timeout=150
+            )
+            shutil.rmtree(self.root, ignore_errors=True)
         assert down.returncode == 0, down.stderr
 
 

@@ -41,10 +41,12 @@ def beside(make_taffrail: Callable[[], Any], docker_engine: Any) -> Iterator[tup
     running = make_taffrail()
     running.settings.append(f"collector.engines={docker_engine.root}/s")
     running.up()
-    for name, words in LOADS.items():
-        docker_engine.run("run", "-d", "--network", "none", "--name", name, *words)
-    yield running, docker_engine
-    docker_engine.run("rm", "-f", *LOADS, check=False)
+    try:
+        for name, words in LOADS.items():
+            docker_engine.run("run", "-d", "--network", "none", "--name", name, *words)
+        yield running, docker_engine
+    finally:
+        docker_engine.run("rm", "-f", *LOADS, check=False)
 
 
 def ours(taffrail: Any, name: str, family: str) -> float:
@@ -73,12 +75,17 @@ def test_memory_and_tasks_are_the_same(beside: tuple[Any, Any], eventually: Call
     memory = theirs["memory_stats"]
     inactive = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file"))
     usage, working_set = memory["usage"], memory["usage"] - inactive
-    assert ours(taffrail, "holder", "container_memory_usage_bytes") == pytest.approx(usage, abs=MIB)
-    assert ours(taffrail, "holder", "container_memory_working_set_bytes") == pytest.approx(
-        working_set, abs=MIB
-    )
+    # The page may be of the second before.
+    for family, bytes_ in (("usage_bytes", usage), ("working_set_bytes", working_set)):
+        eventually(
+            lambda family=family, bytes_=bytes_: (
+                ours(taffrail, "holder", f"container_memory_{family}") == pytest.approx(bytes_, abs=MIB)
+            ),
+            f"the same {family}",
+        )
     assert ours(taffrail, "holder", "container_spec_memory_limit_bytes") == memory["limit"] == 200 * MIB
-    assert ours(taffrail, "holder", "container_threads") == theirs["pids_stats"]["current"]
+    tasks = theirs["pids_stats"]["current"]
+    eventually(lambda: ours(taffrail, "holder", "container_threads") == tasks, "as many tasks")
     assert ours(taffrail, "holder", "container_threads_max") == theirs["pids_stats"]["limit"] == 50
 
 
@@ -90,6 +97,8 @@ def test_the_two_commands_print_the_same(beside: tuple[Any, Any], eventually: Ca
     ).stdout.decode()
     row = next(line for line in taffrail.taffrail("stats", "--no-stream").splitlines() if "holder" in line)
     usage, slash, limit, tasks = shown.split()
-    assert float(usage.removesuffix("MiB")) == pytest.approx(100.5, abs=1.5)
+    assert float(usage.removesuffix("MiB")) == pytest.approx(
+        102, abs=3
+    )  # its own and what the kernel needs for it
     assert f"{slash} {limit}" in row
     assert row.split()[-1] == tasks

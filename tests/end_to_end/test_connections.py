@@ -37,11 +37,11 @@ def connections(taffrail: Any, container: str) -> list[dict[str, Any]]:
     return [row for row in found if row["state"] == "ESTABLISHED"]
 
 
-def connect(port: int, seconds: float = 30.0) -> socket.socket:
+def connect(port: int, seconds: float = 120.0) -> socket.socket:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=30)
+            return socket.create_connection(("127.0.0.1", port), timeout=120)
         except ConnectionRefusedError:
             assert time.monotonic() < deadline, "nobody listens on the published port"
             time.sleep(0.1)
@@ -76,7 +76,11 @@ def test_connections_are_named_through_address_translation_and_make_a_map(
             names = {node["id"]: node["name"] for node in picture["nodes"]}
             return {names[e["client"]]: e for e in picture["edges"] if names[e["server"]] == server}
 
-        eventually(lambda: set(edges()) == {"host", direct, hairpin}, "three edges on the map")
+        def sent() -> dict[str, int]:
+            return {name: edge["bytes_sent"] for name, edge in edges().items()}
+
+        expected = {"host": 1234, direct: 3, hairpin: 3}
+        eventually(lambda: sent() == expected, "three edges on the map, with what was sent")
         found = edges()
         assert {edge["port"] for edge in found.values()} == {80}, "the port behind the translation"
         assert (found["host"]["bytes_sent"], found["host"]["bytes_received"]) == (1234, 1234)

@@ -94,7 +94,7 @@ def test_every_selector_finds_a_series(host: Any, eventually: Callable[..., None
         ]
 
     with contextlib.suppress(AssertionError):
-        eventually(lambda: not missing(), "every selector", seconds=20)
+        eventually(lambda: not missing(), "every selector", seconds=120)
     assert missing() == []
 
 
@@ -114,7 +114,7 @@ def test_every_query_answers_in_prometheus(host: Any, eventually: Callable[..., 
         ]
 
     with contextlib.suppress(AssertionError):
-        eventually(lambda: not silent(), "every query", seconds=20)
+        eventually(lambda: not silent(), "every query", seconds=120)
     assert silent() == []
 
 

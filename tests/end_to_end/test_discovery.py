@@ -27,7 +27,7 @@ def root() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
     for hierarchy in Path("/sys/fs/cgroup").iterdir():
         parent = hierarchy / directory.name
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while parent.is_dir() and time.monotonic() < end:
             for cgroup in (*parent.glob("*/"), parent):
                 try:
@@ -74,27 +74,32 @@ def get(root: Path) -> Iterator[Callable[[str], str]]:
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     with (root / "log").open("wb") as log:
         agent = subprocess.Popen([sys.executable, "-P", "-m", "taffrail", *words, "agent"], stderr=log)
-    end = time.monotonic() + 60
-    while not (root / "run/agent.sock").exists():
-        assert agent.poll() is None, (root / "log").read_text()[-3000:]
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    address = json.loads((root / "run/agent.json").read_text())["http"]
+    end = time.monotonic() + 150
+    try:
+        while not (root / "run/agent.sock").exists():
+            assert agent.poll() is None, (root / "log").read_text()[-3000:]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        address = json.loads((root / "run/agent.json").read_text())["http"]
+    except BaseException:
+        agent.kill()
+        agent.wait()
+        raise
 
     def ask(path: str) -> str:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=120) as answer:
             return str(answer.read().decode())
 
     yield ask
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(60) == 0
+    assert agent.wait(150) == 0
 
 
 def test_podman_is_found_its_log_read_and_its_end_told(
     root: Path, podman: Callable[..., str], get: Callable[[str], str]
 ) -> None:
     def comes(condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 150
         while not condition():
             assert time.monotonic() < end, f"{what} did not come"
             time.sleep(0.05)

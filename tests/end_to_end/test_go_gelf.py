@@ -113,7 +113,7 @@ def test_graylogs_readers_read_what_our_driver_sends(
         assert sink is not None
         sink.send([lines(*TEXTS), lines(b"err", *(b"line %d" % n for n in range(100)), stream=Stream.STDERR)])
         sink.send([lines(b"end")])
-        thread.join(30)
+        thread.join(150)
         sink.close()
     texts = [text.decode() for text in [*TEXTS, b"err", *(b"line %d" % n for n in range(100)), b"end"]]
     assert [message["short"] for message in messages] == texts
@@ -159,7 +159,7 @@ def test_our_input_takes_what_graylogs_writers_send(
         await receiver.stop()
         assert receiver.counters.dropped.total() == 0
 
-    asyncio.run(asyncio.wait_for(receive(), 30))
+    asyncio.run(asyncio.wait_for(receive(), 150))
     records = [record for _, block in intake.blocks for record in json_file.decode(block.data)]
     assert sorted(record.log for record in records) == sorted(
         (str(message.get("full") or message["short"]) + "\n").encode() for message in sent

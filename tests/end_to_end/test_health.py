@@ -32,7 +32,8 @@ def test_a_failing_check_is_a_series_and_an_alert(
 
         taffrail.docker("stop", "-t", "0", "ended")
         eventually(lambda: alerts() == {("sick", "pending")}, "the alert on the one that fails and runs")
-        assert state("ended") in ([], [-1])
+        eventually(lambda: state("ended") in ([], [-1]), "no health of one that has ended")
+        eventually(lambda: alerts() == {("sick", "pending")}, "the alert on the one that runs alone")
         taffrail.docker("exec", "sick", "touch", "/well")
         eventually(lambda: state("sick") == [1], "health")
         eventually(lambda: alerts() == set(), "no alert")

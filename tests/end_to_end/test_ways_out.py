@@ -84,9 +84,11 @@ def test_stats_asks_an_agent_over_tcp_with_its_token(guarded: tuple[Any, Path], 
 @pytest.fixture
 def victoria(tmp_path: Path) -> Iterator[VictoriaMetrics]:
     server = VictoriaMetrics(tmp_path / "vm")
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def test_remote_write_has_what_metrics_has(
@@ -129,6 +131,7 @@ def test_remote_write_has_what_metrics_has(
     eventually(caught_up, "nothing that waits")
     # What a container had when it ended does not change any more.
     eventually(lambda: there(f"container_exit_code{ours}") == [137.0], "the end")
+    page = taffrail.metrics()
     families = (
         "cpu_usage_seconds_total",
         "memory_failures_total",
@@ -152,7 +155,7 @@ class Terminal:
 
     def _tmux(self, *words: str) -> str:
         answer = subprocess.run(
-            ["tmux", "-L", self._name, *words], capture_output=True, text=True, check=True, timeout=30
+            ["tmux", "-L", self._name, *words], capture_output=True, text=True, check=True, timeout=120
         )
         return answer.stdout
 
@@ -180,13 +183,15 @@ def test_live_stats_stay_in_place_and_fit_the_window(
         shared_taffrail.docker("run", "-d", "--name", name, image, "sleep", "600")
     terminal = Terminal(*shared_taffrail.command("stats", "--filter", "name:row*", "--sort=-name"))
     try:
-        eventually(lambda: any("row0" in line for line in terminal.lines()), "rows")
-        shown = [line.split()[0] for line in terminal.lines() if line]
-        assert shown == ["NAME", *reversed(names)]
+
+        def shown() -> list[str]:
+            return [line.split()[0] for line in terminal.lines() if line.strip()]
+
+        eventually(lambda: shown() == ["NAME", *reversed(names)], "rows")
         assert terminal.state("cursor_flag") == "0"
         terminal.resize(30, 5)
-        eventually(lambda: terminal.lines()[3].startswith("… 4 more"), "the rows that fit")
-        assert [line.split()[0] for line in terminal.lines()[:3]] == ["NAME", "row5", "row4"]
+        eventually(lambda: shown() == ["NAME", "row5", "row4", "…"], "the rows that fit")
+        assert terminal.lines()[3].startswith("… 4 more")
         assert max(map(len, terminal.lines())) <= 30
         terminal.resize(120, 12)
         eventually(lambda: any("row0" in line for line in terminal.lines()), "all rows again")
