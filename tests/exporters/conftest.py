@@ -96,7 +96,7 @@ def _json_block() -> Callable[..., Block]:
     return json_block
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 250.0) -> None:
     """Wait until the condition holds; fail saying what did not come."""
     deadline = time.monotonic() + seconds
     while not condition():

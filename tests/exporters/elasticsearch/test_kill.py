@@ -19,6 +19,9 @@ import pytest
 
 from logdrivers.codecs import json_file as codec
 
+#: A server starts within some minutes on a busy machine, in one test twice.
+pytestmark = pytest.mark.timeout(1200)
+
 WORKER = Path(__file__).with_name("tail_to_elasticsearch.py")
 ROOT = Path(__file__).parents[3]
 
