@@ -1,4 +1,4 @@
-"""A shim's control socket: JSON lines for the engine, frames of output for attached clients.
+"""A shim's control socket: connections that speak JSON lines and turn into streams of bytes.
 
 Every connection starts with JSON lines; ``attach`` and ``exec`` turn it into a stream: frames towards the
 client, raw stdin bytes from it. What the words do is the shim's business.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import select
 import socket
 import time
@@ -17,19 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from logdrivers.block import Stream
-from runtime.shim.messages import CONTROL_FRAME, SHIM_SOCKET, encode_line, frame
+from runtime.shim.messages import SHIM_SOCKET, encode_line
 from runtime.shim.reactor import READ, WRITE, Reactor
 
-__all__ = ["Attached", "Connection", "ControlServer", "StdinWriter"]
+__all__ = ["Connection", "ControlServer"]
 
 log = logging.getLogger(__name__)
 
 _MAX_LINE = 1 << 20
-#: Above this many bytes on their way to one attached client the pipes are not read …
-_ATTACH_BYTES = 1 << 20
-#: … for at most this long without the client taking any: then it is cut off, and that is counted.
-_STALL_SECONDS = 10.0
 
 
 class Connection:
@@ -250,117 +244,3 @@ def _listen() -> socket.socket:
     Path(SHIM_SOCKET).chmod(0o600)
     listener.listen(16)
     return listener
-
-
-class Attached:
-    """The clients that get the container's output as it comes."""
-
-    def __init__(self) -> None:
-        self._clients: dict[Connection, frozenset[Stream]] = {}
-        self.cut_off = 0  #: clients cut off because they took nothing for too long
-        self.cut_off_bytes = 0  #: what they had not taken by then
-
-    def __len__(self) -> int:
-        return len(self._clients)
-
-    def add(self, client: Connection, streams: frozenset[Stream]) -> None:
-        """Send this client these streams from now on."""
-        client.progress = time.monotonic()
-        self._clients[client] = streams
-
-    def remove(self, client: Connection) -> None:
-        """Forget a client that left."""
-        self._clients.pop(client, None)
-
-    def output(self, stream: Stream, data: bytes) -> None:
-        """Pass on what the container wrote."""
-        wanted = [client for client, streams in self._clients.items() if stream in streams]
-        if wanted:
-            whole = frame(stream, data)
-            for client in wanted:
-                client.send(whole)
-
-    def full(self) -> bool:
-        """Whether some client has too much queued; cuts off those that have stalled."""
-        full = False
-        for client in list(self._clients):
-            if client.queued > _ATTACH_BYTES:
-                if time.monotonic() - client.progress > _STALL_SECONDS:
-                    log.warning("an attached client took nothing for %g s: cut off", _STALL_SECONDS)
-                    self.cut_off += 1
-                    self.cut_off_bytes += client.queued
-                    client.close()
-                    self.remove(client)
-                else:
-                    full = True
-        return full
-
-    def end(self, message: dict[str, Any]) -> None:
-        """Tell every client how it ended, and let them go."""
-        last = frame(CONTROL_FRAME, json.dumps(message).encode())
-        for client in list(self._clients):
-            client.send(last)
-            client.finish()
-        self._clients.clear()
-
-
-class StdinWriter:
-    """Writes clients' bytes to the container's stdin (or a terminal) and pauses the client while it is full."""
-
-    def __init__(self, fd: int, reactor: Reactor) -> None:
-        self._fd = fd
-        self._reactor = reactor
-        self._waiting: deque[tuple[Connection | None, bytes]] = deque()
-        self._close_when_empty = False
-        self.open = True
-        reactor.watch(fd, 0, self._ready)
-
-    def write(self, client: Connection | None, data: bytes) -> None:
-        """Write without waiting."""
-        if not self.open:
-            return
-        self._waiting.append((client, data))
-        self._flush()
-
-    def close(self) -> None:
-        """End the container's stdin once what is queued is in."""
-        self._close_when_empty = True
-        if not self._waiting:
-            self._shut()
-
-    def _shut(self) -> None:
-        if self.open:
-            self.open = False
-            self._reactor.forget(self._fd)
-            os.close(self._fd)
-
-    def _ready(self, events: int) -> None:
-        if events & (select.EPOLLERR | select.EPOLLHUP):  # nobody will read it any more
-            self._waiting.clear()
-            self._shut()
-        else:
-            self._flush()
-
-    def _flush(self) -> None:
-        while self._waiting and self.open:
-            client, data = self._waiting[0]
-            try:
-                written = os.write(self._fd, data)
-            except BlockingIOError:
-                written = 0
-            except OSError:
-                self._shut()
-                return
-            if written < len(data):
-                self._waiting[0] = (client, data[written:])
-                if client is not None:
-                    client.pause_reading(True)
-                self._reactor.change(self._fd, WRITE)
-                return
-            self._waiting.popleft()
-            if client is not None:
-                client.pause_reading(False)
-        if self.open:
-            self._reactor.change(self._fd, 0)
-            if self._close_when_empty:
-                self._shut()

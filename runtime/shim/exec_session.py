@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.oci.runc import Runc, failure
-from runtime.shim.control import Connection, StdinWriter
+from runtime.shim.control import Connection
 from runtime.shim.exit_status import write_json
 from runtime.shim.messages import CONTROL_FRAME, frame
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
+from runtime.shim.stdin import StdinWriter
 from runtime.shim.tty import ConsoleSocket, resize
 
 __all__ = ["ExecSessions"]

@@ -11,9 +11,11 @@ import fcntl
 import functools
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
+    "dead_children",
     "die_with_parent",
     "exit_status_of",
     "one_heap",
@@ -83,6 +85,18 @@ def trim_heap() -> None:
 def pipe_pending(fd: int) -> int:
     """Bytes that wait in the pipe."""
     return int(struct.unpack("i", fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"))[0])
+
+
+def dead_children() -> Iterator[os.waitid_result]:
+    """Children that have ended, one after the other until there is no more; the caller reaps each (``waitpid``)."""
+    while True:
+        try:
+            child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if child is None:
+            return
+        yield child
 
 
 def process_start(pid: int, proc: Path = Path("/proc")) -> int | None:

@@ -1,14 +1,13 @@
 """The process beside one container: runs it, writes down what it writes, records how it ended.
 
-Forked by the template; single-threaded but for the delivery of a driver's sink. Everything it knows is in
-the run directory or the journal, so that after kill -9 a successor, forked in ``adopt`` mode, goes on.
-It leaves pipe reading to ``pump``, the socket to ``control``, sessions in the container to ``exec_session``.
+Single-threaded but for the delivery of a driver's sink. Everything it knows is in the run directory or the
+journal, so that after kill -9 a successor goes on. How the template's child becomes it is in ``entry``; it
+leaves pipe reading to ``pump``, the socket to ``control``, sessions in the container to ``exec_session``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -18,102 +17,38 @@ from pathlib import Path
 from typing import Any
 
 from logdrivers.block import Stream
-from logdrivers.driver import OptionError
 from logdrivers.registry import get as get_driver
-from logdrivers.source.copier import Copier
-from logdrivers.source.ledger import Ledger
-from logdrivers.source.options import parse_source
-from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
-from logdrivers.source.spool import Spool
-from runtime.shim import streams
+from runtime.shim.attached import Attached
 from runtime.shim.container_process import ContainerProcess, StartFailed, StartInterrupted
-from runtime.shim.control import Attached, Connection, ControlServer, StdinWriter
+from runtime.shim.control import Connection, ControlServer
+from runtime.shim.copying import open_copier
 from runtime.shim.delivery import ShimDelivery
 from runtime.shim.exec_session import ExecSessions
 from runtime.shim.exit_status import ExitStatus
 from runtime.shim.gap import mark_gap
 from runtime.shim.heap import HeapTrim
-from runtime.shim.linux import set_child_subreaper, set_process_name, tells_exits
-from runtime.shim.messages import LOG_DRIVER_FAILED, TEMPLATE_SOCKET, connect, encode_line, send
+from runtime.shim.linux import dead_children, tells_exits
 from runtime.shim.parking import MOST_CONNECTIONS, Parked, leave, let_go, longer
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
+from runtime.shim.stdin import ContainerStdin
+from runtime.shim.template_link import TemplateLink
 from runtime.shim.tty import resize
 
-__all__ = ["LOCK_FILE", "run_shim"]
+__all__ = ["Shim"]
 
 log = logging.getLogger(__name__)
 
-
-LOCK_FILE = "shim.lock"
 #: After its last process has gone, somebody may still hold the container's output open, but not for longer.
 _DRAIN_SECONDS = 3.0
 #: How long a journal that refuses (disk full) may hold back the report that the container has ended.
 _JOURNAL_SECONDS = 30.0
-_AWAIT_ATTACH_SECONDS = 5.0
 #: After a delivery could not be started (disk full): it is tried again with a line that comes so much later.
 _DELIVERY_SECONDS = 2.0
-_LOCK_SECONDS = 20.0
 #: Whose journals count their lines on disk, and send nothing anywhere.
 _PARKED_DRIVERS = ("", "json-file", "local")
 _FLUSH_SECONDS = 2.0
-
-
-def run_shim(spec: ShimSpec, mode: str, control: socket.socket, tty: int | None, template_dir: Path) -> None:
-    """Be the shim of a container until it has ended: the whole life of the forked process.
-
-    ``mode`` is ``run`` or ``adopt``; ``control`` is the engine's end of a socket pair, ``tty`` the terminal
-    that a predecessor had. Returns when there is nothing left to do.
-    """
-    os.setsid()
-    _log_to(spec.run_dir)
-    os.chdir(spec.run_dir)
-    set_process_name(f"shim:{spec.container_id[:10]}")
-    set_child_subreaper()
-    lock = _lock()
-    try:
-        shim = Shim(spec, control, tty, template_dir)
-    except (OptionError, OSError, ValueError) as error:
-        log.exception("container %s: open its journal", spec.container_id[:12])
-        if mode == "run":  # a successor is tried again, and again
-            what = LOG_DRIVER_FAILED if isinstance(error, OptionError) else ""
-            control.sendall(encode_line({"event": "failed", "message": what + str(error)}))
-        return
-    shim.lock = lock
-    shim.live(mode)
-
-
-def resume_shim(spec: ShimSpec, parked: Parked, template_dir: Path) -> None:
-    """Be the shim from now on, in a process that was parked as one. Its lock is held, its sockets are open."""
-    _log_to(spec.run_dir)
-    os.chdir(spec.run_dir)
-    set_child_subreaper()
-    Shim(spec, None, None, template_dir, parked).live("adopt")
-
-
-def _log_to(run_dir: Path) -> None:
-    fd = os.open(run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
-    os.close(null)
-
-
-def _lock() -> int:
-    """Be the only shim of the container; a predecessor that is being killed gets time to go."""
-    fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.002)
 
 
 class Shim:
@@ -129,6 +64,7 @@ class Shim:
     ) -> None:
         self._spec = spec
         self._template_dir = template_dir
+        self._template = TemplateLink(spec, template_dir)
         self._reactor = Reactor()
         self._park_seconds = spec.park_seconds
         self.lock = -1
@@ -146,25 +82,10 @@ class Shim:
         self._parked_outputs = () if parked is None else parked.outputs
         self._sessions = ExecSessions(spec, self._process.runc, self._reactor)
         self._exit: ExitStatus | None = None
-        self._attach_deadline = 0.0
-        self._stdin: StdinWriter | None = None
-        driver = get_driver(spec.driver)
-        self._copier = self._open_copier()
-        self._delivery = ShimDelivery(spec, driver)
+        self._stdin = ContainerStdin(spec, self._reactor, self._template)
+        self._copier = open_copier(spec)
+        self._delivery = ShimDelivery(spec, get_driver(spec.driver))
         self._pump: Pump | None = None
-
-    def _open_copier(self) -> Copier:
-        spec = self._spec
-        driver = get_driver(spec.driver)
-        spec.ledger_path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        return Copier(
-            spec.container_id,
-            lambda: driver.journal(spec.info),
-            lambda stream, base: Spool(spec.spool_path(stream.text), base),
-            Ledger(spec.ledger_path),
-            parse_source(spec.info.options, spec.info.labels),
-            lambda: DropCounter(spec.info.directory / SOURCE_STATE_NAME),
-        )
 
     # --- the stages of a life
 
@@ -179,7 +100,7 @@ class Shim:
             log.error("container %s: %s", self._spec.container_id[:12], error)
             interrupted = isinstance(error, StartInterrupted)
             self._server.tell({"event": "failed", "message": str(error), "interrupted": interrupted})
-            self._tell_template({"op": "release", "container_id": self._spec.container_id})
+            self._template.release()
             self._leave()
             return
         self._watch_children()
@@ -195,12 +116,12 @@ class Shim:
         except OSError as error:  # what the last life left finds no room, nor would what this one writes
             raise StartFailed(f"open the container's log: {error}") from error
         self._open_pump()
-        self._open_stdin()
+        self._stdin.open()
         self._process.start()
         if self._process.tty is not None:
             self._pump_tty(self._process.tty)
         if self._spec.await_attach:
-            self._attach_deadline = time.monotonic() + _AWAIT_ATTACH_SECONDS
+            self._attached.await_client()
         self._start_delivery()
 
     def _take_over(self) -> None:
@@ -209,7 +130,7 @@ class Shim:
         let_go(self._parked_outputs)
         if self._process.tty is not None:
             self._pump_tty(self._process.tty)
-        self._open_stdin()
+        self._stdin.open()
         self._mark_gap()
         for stream in (Stream.STDOUT, Stream.STDERR):
             self._copier.pump(stream, time.time_ns())
@@ -239,17 +160,13 @@ class Shim:
 
     def _open_pump(self) -> None:
         pump = self._pump = Pump(self._spec, self._copier, self._reactor)
-        pump.paused = self._held_back
+        pump.paused = self._attached.hold_back
 
     def _pump_tty(self, master: int) -> None:
         assert self._pump is not None
         self._pump.set_tty(master)
-        self._stdin = StdinWriter(os.dup(master), self._reactor)
-        self._tell_template({"op": "hold", "spec": self._spec.to_json()}, [master])
-
-    def _open_stdin(self) -> None:
-        if self._spec.open_stdin and not self._spec.tty and not streams.stdin_closed(self._spec):
-            self._stdin = StdinWriter(streams.open_shim_end(self._spec, "stdin"), self._reactor)
+        self._stdin.use_terminal(master)
+        self._template.hold(master)
 
     def _watch_children(self) -> None:
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -285,7 +202,7 @@ class Shim:
             self._park_seconds > 0
             and tells_exits()
             and self._spec.driver in _PARKED_DRIVERS
-            and not (self._spec.tty or self._spec.open_stdin or self._attach_deadline)
+            and not (self._spec.tty or self._spec.open_stdin or self._attached.awaited)
             and self._copier.on_append is None
             and not self._copier.limited
             and self._process.pidfd >= 0
@@ -317,15 +234,24 @@ class Shim:
         """Drain both streams to their end, then write the record of the end."""
         assert self._pump is not None
         assert self._process.waited is not None
-        pump = self._pump
         self._reactor.forget(self._process.pidfd)  # it stays readable
         oom_killed = self._process.oom_killed()
         self._process.delete()
+        self._drain(self._pump)
+        self._exit = self._process.waited.exit_status(oom_killed)
+        self._exit.write(self._spec.run_dir)
+        self._delivery.end()
+        self._attached.end({"exit_code": self._exit.code})
+        self._server.tell(self._exited_event())
+        self._template.release()
+
+    def _drain(self, pump: Pump) -> None:
+        """Have everything that was written before the end in the journal, as far as it takes it."""
         pump.input_ended()
         now = time.monotonic()
         last_moved, give_up = now, now + _JOURNAL_SECONDS
         while not pump.drained and time.monotonic() < give_up:
-            if pump.round() or self._held_back() or pump.refused:
+            if pump.round() or self._attached.hold_back() or pump.refused:
                 last_moved = time.monotonic()
             elif not pump.behind and time.monotonic() - last_moved > _DRAIN_SECONDS:
                 log.warning("a stray process holds the output of %s open", self._spec.container_id[:12])
@@ -343,12 +269,6 @@ class Shim:
         if pump.refused and pump.unread:
             log.error("container %s ended with %d bytes in its pipes that no disk took: they are lost",
                       self._spec.container_id[:12], pump.unread)  # fmt: skip
-        self._exit = self._process.waited.exit_status(oom_killed)
-        self._exit.write(self._spec.run_dir)
-        self._delivery.end()
-        self._attached.end({"exit_code": self._exit.code})
-        self._server.tell(self._exited_event())
-        self._tell_template({"op": "release", "container_id": self._spec.container_id})
 
     def _deliver(self) -> None:
         """Stay until the sink has everything, or the wait for it is over, or the engine takes it over."""
@@ -372,26 +292,12 @@ class Shim:
 
     def _reap(self) -> None:
         """Reap every dead child: the container's first process, sessions' processes, orphans of them."""
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            if result.si_pid == self._process.pid:
+        for child in dead_children():
+            if child.si_pid == self._process.pid:
                 self._process.collect()
-                continue
-            pid, status = os.waitpid(result.si_pid, 0)
-            self._sessions.on_child(pid, status)
-
-    def _held_back(self) -> bool:
-        """Whether the pipes are not to be read now: a client is awaited, or one is behind."""
-        if self._attach_deadline:
-            if not self._attached and time.monotonic() < self._attach_deadline:
-                return True
-            self._attach_deadline = 0.0
-        return bool(self._attached) and self._attached.full()
+            else:
+                pid, status = os.waitpid(child.si_pid, 0)
+                self._sessions.on_child(pid, status)
 
     # --- requests
 
@@ -411,7 +317,7 @@ class Shim:
             case "resize":
                 resize(self._terminal(), int(request["height"]), int(request["width"]))
             case "close_stdin":
-                self._close_stdin()
+                self._stdin.close()
             case "tty":
                 connection.answer({"id": request.get("id")}, [self._terminal()])
                 return None
@@ -441,7 +347,10 @@ class Shim:
     def _attach(self, connection: Connection, request: dict[str, Any]) -> None:
         wanted = frozenset(s for s in (Stream.STDOUT, Stream.STDERR) if request.get(s.text))
         connection.answer({"id": request.get("id")})
-        connection.on_data = lambda data: self._on_attach_data(connection, data, bool(request.get("stdin")))
+        if request.get("stdin"):
+            connection.on_data = lambda data: self._stdin.take(connection, data)
+        else:
+            connection.on_data = lambda _data: None
         connection.on_close = lambda: self._attached.remove(connection)
         if self._exit is None:
             self._attached.add(connection, wanted)
@@ -449,22 +358,6 @@ class Shim:
             connection.finish()
         if self._pump is not None:
             self._pump.tap = self._attached.output
-
-    def _on_attach_data(self, connection: Connection, data: bytes, stdin: bool) -> None:
-        if not stdin or self._stdin is None:
-            return
-        if data:
-            self._stdin.write(connection, data)
-        elif self._spec.stdin_once and not self._spec.tty:
-            self._close_stdin()
-
-    def _close_stdin(self) -> None:
-        """End the container's stdin for good: we, our successors and the template let go of it."""
-        if self._stdin is None or self._spec.tty:
-            return
-        streams.mark_stdin_closed(self._spec)
-        self._tell_template({"op": "release", "container_id": self._spec.container_id, "names": ["stdin"]})
-        self._stdin.close()
 
     def _counters(self) -> dict[str, Any]:
         lines, size = self._copier.journal.written()
@@ -489,12 +382,3 @@ class Shim:
     def _exited_event(self) -> dict[str, Any]:
         assert self._exit is not None
         return {"event": "exited", **self._exit.to_json()}
-
-    def _tell_template(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        """Best effort: a template that died has let go by itself, and the engine tells its successor."""
-        try:
-            with connect(self._template_dir, TEMPLATE_SOCKET) as sock:
-                sock.settimeout(2.0)
-                send(sock, message, fds or ())
-        except OSError as error:
-            log.warning("tell the template to %s: %s", message["op"], error)

@@ -19,13 +19,10 @@ from pathlib import Path
 from logdrivers.block import Stream
 from logdrivers.driver import Info
 from logdrivers.registry import get
-from logdrivers.source.copier import Copier
-from logdrivers.source.ledger import Ledger
-from logdrivers.source.options import parse_source
-from logdrivers.source.rate_limit import SOURCE_STATE_NAME, DropCounter
-from logdrivers.source.spool import Spool
 from runtime.shim import streams
+from runtime.shim.attached import Attached
 from runtime.shim.control import ControlServer
+from runtime.shim.copying import open_copier
 from runtime.shim.delivery import ShimDelivery
 from runtime.shim.exit_status import Init
 from runtime.shim.linux import process_start
@@ -33,6 +30,8 @@ from runtime.shim.messages import receive, send
 from runtime.shim.pump import Pump
 from runtime.shim.reactor import READ, Reactor
 from runtime.shim.spec import ShimSpec
+from runtime.shim.stdin import ContainerStdin
+from runtime.shim.template_link import TemplateLink
 
 __all__ = ["rehearse"]
 
@@ -114,22 +113,16 @@ def _spec_over(
 
 
 def _write(spec: ShimSpec, reactor: Reactor, engine: socket.socket, stack: contextlib.ExitStack) -> None:
-    driver = get(spec.driver)
-    copier = Copier(
-        spec.container_id,
-        lambda: driver.journal(spec.info),
-        lambda stream, base: Spool(spec.spool_path(stream.text), base),
-        Ledger(spec.ledger_path),
-        parse_source(spec.info.options, spec.info.labels),
-        lambda: DropCounter(spec.info.directory / SOURCE_STATE_NAME),
-    )
+    copier = open_copier(spec)
     stack.callback(copier.close)
     copier.begin_life(time.time_ns())
     pump = Pump(spec, copier, reactor)
     stack.callback(pump.close)
+    pump.paused = Attached().hold_back
+    ContainerStdin(spec, reactor, TemplateLink(spec, spec.run_dir)).open()
     output = streams.open_child_end(spec, Stream.STDOUT.text)
     stack.callback(os.close, output)
-    delivery = ShimDelivery(spec, driver)
+    delivery = ShimDelivery(spec, get(spec.driver))
     if delivery.start():
         stack.callback(delivery.close)
         copier.on_append = delivery.offer

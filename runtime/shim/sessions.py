@@ -1,6 +1,6 @@
 """A client's session with a container: its output as it comes, its stdin, or a further process in it.
 
-The frames come from the shim as ``runtime/shim/control.py`` sends them.
+The frames come from the shim as ``runtime/shim/attached.py`` and ``exec_session.py`` send them.
 """
 
 from __future__ import annotations

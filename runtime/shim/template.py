@@ -25,10 +25,12 @@ from typing import Any
 from runtime.shim import parking, preload, streams
 from runtime.shim.build import fingerprint
 from runtime.shim.ends import Ends
+from runtime.shim.entry import resume_shim, run_shim
 from runtime.shim.exit_status import INIT_FILE, PID_FILE, Init, Waited, wait_status
 from runtime.shim.gap import forget_gap, note_gap
 from runtime.shim.handover import INIT
 from runtime.shim.linux import (
+    dead_children,
     one_heap,
     process_start,
     set_child_subreaper,
@@ -37,7 +39,6 @@ from runtime.shim.linux import (
 )
 from runtime.shim.messages import TEMPLATE_SOCKET, receive, send
 from runtime.shim.parking import Parked
-from runtime.shim.process import resume_shim, run_shim
 from runtime.shim.rehearsal import rehearse
 from runtime.shim.spec import ShimSpec
 
@@ -260,15 +261,9 @@ class Template:
 
     def _reap(self) -> None:
         """Reap every dead child; a container's first process is recorded before it is."""
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            pid = result.si_pid
-            status = wait_status(result)
+        for child in dead_children():
+            pid = child.si_pid
+            status = wait_status(child)
             shim_of = self._shims.pop(pid, None)
             if shim_of is None:
                 self._record(pid, status)
