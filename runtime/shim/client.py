@@ -1,24 +1,24 @@
 """A handle on one container's shim: its events, its requests, its successor when it dies.
 
-The control connection is JSON lines; attach and exec sessions are connections of their own.
+How the connection to it speaks is in ``runtime/shim/control_connection.py``; attach and exec sessions are
+connections of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runtime.oci.runc import Runc, RuncError, failure
-from runtime.shim import streams
+from runtime.shim.control_connection import ControlConnection, ShimError, ShimGone, open_session
 from runtime.shim.exit_status import ExitStatus, Waited
-from runtime.shim.messages import SHIM_SOCKET, connect, encode_line
+from runtime.shim.held_streams import HeldStreams
+from runtime.shim.messages import SHIM_SOCKET, connect
 from runtime.shim.orphans import Orphans
 from runtime.shim.sessions import AttachSession, ExecSession
 from runtime.shim.spec import ShimSpec
@@ -36,8 +36,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_LINE_BYTES = 1 << 20
-_ANSWER_SECONDS = 60.0
 _RETRY_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -47,60 +45,6 @@ class StartError(Exception):
 
 class StartInterrupted(StartError):
     """Nothing of the container ran; it may be started again."""
-
-
-class ShimError(Exception):
-    """A shim refused a request, or left before it answered."""
-
-
-class ShimGone(ShimError):
-    """There was no shim to answer: it died, or its container has ended."""
-
-
-class _Connection:
-    """A control connection: requests with numbers, events in between."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._next = 0
-
-    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        self._next += 1
-        number = self._next
-        future = self._answers[number] = asyncio.get_running_loop().create_future()
-        self.writer.write(encode_line({**message, "id": number}))
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await future
-        finally:
-            self._answers.pop(number, None)
-        if "error" in answer:
-            raise ShimError(str(answer["error"]))
-        return dict(answer)
-
-    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Until the peer leaves; then every request that waits fails."""
-        try:
-            while line := await self.reader.readline():
-                message = json.loads(line)
-                if "event" in message:
-                    yield message
-                else:
-                    future = self._answers.get(message["id"])
-                    if future is not None and not future.done():
-                        future.set_result(message)
-        except (ConnectionError, ValueError) as error:
-            log.warning("read from a shim: %s", error)
-        finally:
-            for future in self._answers.values():
-                if not future.done():
-                    future.set_exception(ShimGone("the shim left before it answered"))
-
-    async def close(self) -> None:
-        self.writer.close()
-        await asyncio.sleep(0)  # the transport closes its socket in the loop's next turn
 
 
 class ShimHandle:
@@ -114,11 +58,11 @@ class ShimHandle:
         self.exit_status: ExitStatus | None = None
         self._template = template
         self._orphans = orphans
-        self._connection: _Connection | None = None
+        self._connection: ControlConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._held: dict[str, int] = {}
+        self._held = HeldStreams(spec)
         self._runc = Runc(spec.runtime, spec.runtime_root, spec.run_dir / "engine-runc.log")
 
     @property
@@ -172,7 +116,7 @@ class ShimHandle:
     async def attach(self, *, stdin: bool = True, stdout: bool = True, stderr: bool = True) -> AttachSession:
         """The container's output from now on, and its stdin."""
         request = {"op": "attach", "stdin": stdin, "stdout": stdout, "stderr": stderr}
-        reader, writer, _ = await self._session(request)
+        reader, writer, _ = await open_session(await self._connect_again(), request)
         return AttachSession(reader, writer)
 
     async def exec(
@@ -183,7 +127,7 @@ class ShimHandle:
         A ``bound`` one is killed, with its process group, by ``end_stdin`` or when the session is closed.
         """
         request = {"op": "exec", "process": dict(process), "stdin": stdin, "session": session, "bound": bound}
-        reader, writer, answer = await self._session(request)
+        reader, writer, answer = await open_session(await self._connect_again(), request)
         return ExecSession(reader, writer, int(answer["pid"]))
 
     async def exec_resize(self, session: str, height: int, width: int) -> None:
@@ -202,16 +146,14 @@ class ShimHandle:
         """Follow a shim that is running."""
         await self._connect(sock)
         assert self._connection is not None
-        self._connection.writer.write(encode_line({"op": "watch", "id": 0}))
+        self._connection.watch()
         self._task = asyncio.create_task(self._supervise(), name=f"shim {self.spec.container_id[:12]}")
         await self._until_started()
 
     def finished(self, status: ExitStatus) -> None:
         """The container has ended."""
         self.exit_status = status
-        for fd in self._held.values():
-            os.close(fd)
-        self._held.clear()
+        self._held.close()
         if not self._started.done():
             self._started.set_result(None)
         if not self._finished.done():
@@ -220,9 +162,8 @@ class ShimHandle:
     async def hold_again(self) -> None:
         """The template may be a new one: have it keep the container's streams, unless the container has ended."""
         self._mind_orphans()
-        fds = [self._held["tty"]] if "tty" in self._held else []
         try:
-            await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, fds)
+            await self._template.ask({"op": "hold", "spec": self.spec.to_json()}, self._held.terminal)
             if ExitStatus.read(self.spec.run_dir) is not None:
                 await self._template.ask({"op": "release", "container_id": self.spec.container_id})
         except TemplateError as error:
@@ -236,9 +177,7 @@ class ShimHandle:
                 await self._task
         if self._connection is not None:
             await self._connection.close()
-        for fd in self._held.values():
-            os.close(fd)
-        self._held.clear()
+        self._held.close()
         if not self._finished.done():
             self._finished.cancel()
 
@@ -259,7 +198,7 @@ class ShimHandle:
     async def _fork(self, mode: str) -> None:
         ours, theirs = socket.socketpair()
         try:
-            fds = [theirs.fileno(), *([self._held["tty"]] if "tty" in self._held else [])]
+            fds = [theirs.fileno(), *self._held.terminal]
             message = {"op": "fork", "mode": mode, "spec": self.spec.to_json()}
             answer = await self._template.ask(message, fds)
         except TemplateLost:
@@ -274,13 +213,8 @@ class ShimHandle:
         await self._connect(ours)
 
     async def _connect(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        if not self._held:
-            self._held = streams.hold(self.spec)
-            stdin = self._held.pop("stdin", None)  # to hold it would keep it from ending
-            if stdin is not None:
-                os.close(stdin)
-        self._connection = _Connection(*await asyncio.open_unix_connection(sock=sock, limit=_LINE_BYTES))
+        self._held.open()
+        self._connection = await ControlConnection.open(sock)
 
     async def _supervise(self) -> None:
         """Follow the shim's events; when it dies before the container's end is recorded, fork another."""
@@ -322,8 +256,7 @@ class ShimHandle:
                 self._mind_orphans()
                 if not self._started.done():
                     self._started.set_result(None)
-                if self.spec.tty and "tty" not in self._held:
-                    await self._take_terminal()
+                await self._held.take_terminal()
             case "exited":
                 self.finished(ExitStatus.from_json(event))
             case "failed":
@@ -340,21 +273,6 @@ class ShimHandle:
         run_dir, pid = self.spec.run_dir, self.pid
         self._orphans.mind(self.shim_pid)
         self._orphans.mind(pid, lambda status: Waited(pid, status, time.time_ns()).write(run_dir))
-
-    async def _take_terminal(self) -> None:
-        """Hold the terminal too, so that shim and template may die at once."""
-        with contextlib.suppress(OSError):
-            self._held["tty"] = await asyncio.to_thread(self._ask_terminal)
-
-    def _ask_terminal(self) -> int:
-        with connect(self.spec.run_dir, SHIM_SOCKET) as sock:
-            sock.settimeout(_ANSWER_SECONDS)
-            sock.sendall(encode_line({"op": "tty"}))
-            _data, fds, _flags, _address = socket.recv_fds(sock, 4096, 1)
-        if not fds:
-            raise OSError("the shim sent no terminal")
-        os.set_inheritable(fds[0], False)
-        return fds[0]
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ask the shim; if it is being replaced, ask its successor."""
@@ -378,26 +296,6 @@ class ShimHandle:
                 log.debug("connect to the shim of %s: %s", self.spec.container_id, error)
             await asyncio.sleep(delay + 0.01)
         raise ShimGone(f"container {self.spec.container_id} has no shim to connect to")
-
-    async def _session(
-        self, request: dict[str, Any]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, dict[str, Any]]:
-        sock = await self._connect_again()
-        sock.setblocking(False)
-        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_BYTES)
-        try:
-            writer.write(encode_line({**request, "id": 0}))
-            line = await reader.readline()
-            if not line:
-                raise ShimGone("the shim left before it answered")
-            answer: dict[str, Any] = json.loads(line)
-            if "error" in answer:
-                raise ShimError(str(answer["error"]))
-        except BaseException:
-            writer.close()
-            await asyncio.sleep(0)
-            raise
-        return reader, writer, answer
 
     async def _call_runc(self, *words: str) -> None:
         argv = self._runc.argv(*words)
