@@ -1,8 +1,9 @@
-"""One container: its states, what moves it from one to the next, and who waits for that.
+"""One container: its states, and what moves it from one to the next.
 
 A lock per container orders the transitions; nothing waits for the container's own process, a log sink or a
 client while it holds it. Getting a container's parts together (root file system, network, OCI bundle, shim)
-is ``runtime/launch.py``'s trade; names and removal from the table are ``runtime/engine.py``'s.
+is ``runtime/launch.py``'s trade, names and removal from the table are ``runtime/engine.py``'s, and who waits
+for a transition is ``runtime/waiters.py``'s.
 """
 
 from __future__ import annotations
@@ -13,47 +14,26 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from runtime.background import BackgroundTasks
 from runtime.config import ContainerConfig
 from runtime.definition import Definition
-from runtime.errors import BadRequest, Conflict, EngineError, NotModified, ServerError
+from runtime.errors import Conflict, EngineError, NotModified, ServerError
 from runtime.events import EventBus
 from runtime.health_monitor import HealthMonitor, Probing
+from runtime.launched import Launch, failed_start_code
 from runtime.restart import RestartPolicy, next_delay
 from runtime.shim.shims import ExitStatus, ShimHandle
 from runtime.signals import parse_signal
 from runtime.state import ContainerDirectories, State, Status
 from runtime.waiters import Waiters, within
 
-__all__ = ["Container", "Launch", "Launched"]
+__all__ = ["Container"]
 
 log = logging.getLogger(__name__)
 
 KILL_WAIT_S = 10.0  #: after SIGKILL; a process that is still there then hangs in the kernel
-
-
-class Launched:
-    """A container that was just started."""
-
-    __slots__ = ("cgroup", "handle")
-
-    def __init__(self, handle: ShimHandle, cgroup: str) -> None:
-        self.handle = handle
-        self.cgroup = cgroup  #: path below each hierarchy's root
-
-
-class Launch(Protocol):
-    """Starts containers and clears away after them."""
-
-    async def start(self, container: Container) -> Launched:
-        """Put all parts together and run; EngineError with everything cleared away again."""
-
-    async def clear(self, container: Container) -> None:
-        """Network and mounts of a container that has ended. Never raises; failures are logged."""
-
-    async def deliver_remainder(self, container: Container) -> None:
-        """Have what its log driver's sink has not taken delivered."""
 
 
 class Container:
@@ -80,7 +60,7 @@ class Container:
         self._launch = launch
         self._on_auto_remove = on_auto_remove
         self.waiters = Waiters()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks(f"container {definition.id[:12]}")
         self._restart_task: asyncio.Task[None] | None = None
         self._delay_s = 0.0
         self._kept_by_restart = False
@@ -194,10 +174,10 @@ class Container:
     def _took_off(self, handle: ShimHandle) -> None:
         self.handle = handle
         self.waiters.tell_attaching(True)
-        self._spawn(self._watch(handle))
+        self._background.start(self._watch(handle))
 
     async def _failed_to_start(self, error: EngineError) -> None:
-        code = _code_of(error.message)
+        code = failed_start_code(error.message)
         self.set_state(
             status=Status.EXITED if self.state.ever_started else Status.CREATED,
             pid=0,
@@ -207,7 +187,7 @@ class Container:
         self.waiters.tell_exit(code)
         self.waiters.tell_attaching(False)
         if self.auto_remove:
-            self._spawn(self._on_auto_remove(self))
+            self._background.start(self._on_auto_remove(self))
 
     # --- end ---------------------------------------------------------------------------------------------
 
@@ -241,13 +221,13 @@ class Container:
         self.deliver_remainder()
         if again:
             self._delay_s = next_delay(self._delay_s, ran_ns)
-            self._restart_task = self._spawn(self._restart_after(self._delay_s))
+            self._restart_task = self._background.start(self._restart_after(self._delay_s))
         elif self.auto_remove and not self._kept_by_restart:
-            self._spawn(self._on_auto_remove(self))
+            self._background.start(self._on_auto_remove(self))
 
     def deliver_remainder(self) -> None:
         """In the background, have delivered what its log driver's sink has not taken."""
-        self._spawn(self._launch.deliver_remainder(self))
+        self._background.start(self._launch.deliver_remainder(self))
 
     async def _restart_after(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -259,13 +239,15 @@ class Container:
                 await self._start()
             except EngineError as error:
                 log.warning("restart of container %s failed: %s", self.name, error.message)
-                self.set_state(status=Status.EXITED, exit_code=_code_of(error.message), error=error.message)
+                self.set_state(
+                    status=Status.EXITED, exit_code=failed_start_code(error.message), error=error.message
+                )
                 self.waiters.tell_exit(self.state.exit_code)
 
     def restart_now(self) -> None:
         """Start by policy, when the engine comes up."""
         self.set_state(status=Status.RESTARTING)
-        self._restart_task = self._spawn(self._restart_after(0.0))
+        self._restart_task = self._background.start(self._restart_after(0.0))
 
     def _cancel_restart(self) -> None:
         if self._restart_task is not None:
@@ -378,30 +360,7 @@ class Container:
             raise Conflict(f"container {self.id} is not running")
         return self.handle
 
-    # --- waiting -----------------------------------------------------------------------------------------
-
-    def wait(self, condition: str) -> asyncio.Future[int]:
-        """The exit code once the condition holds: ``not-running``, ``next-exit`` or ``removed``."""
-        if condition in ("", "not-running"):
-            if not self.active:
-                done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-                done.set_result(self.state.exit_code)
-                return done
-            return asyncio.ensure_future(self._until_inactive())
-        if condition == "next-exit":
-            return self.waiters.next_exit()
-        if condition == "removed":
-            return asyncio.ensure_future(self._until_removed())
-        raise BadRequest(f'invalid condition: "{condition}"')
-
-    async def _until_inactive(self) -> int:
-        while self.active:
-            await self.waiters.next_exit()
-        return self.state.exit_code
-
-    async def _until_removed(self) -> int:
-        await asyncio.shield(self.waiters.removed)
-        return self.state.exit_code
+    # --- removal -----------------------------------------------------------------------------------------
 
     async def gone_or(self, timeout_s: float) -> None:
         """Return after a time, at once if the container is removed."""
@@ -413,33 +372,7 @@ class Container:
         self._cancel_restart()
         self.waiters.tell_removed(self.state.exit_code)
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(_named(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("background work for container %s failed", self.name, exc_info=error)
-
     async def leave(self) -> None:
         """The engine stops: let go of the container without touching it."""
         await self.health.leave()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def _named(work: Awaitable[None]) -> None:
-    await work
-
-
-def _code_of(message: str) -> int:
-    """The exit code Docker gives a container that could not be started."""
-    if "executable file not found" in message or "no such file or directory" in message:
-        return 127
-    if "permission denied" in message or "is a directory" in message:
-        return 126
-    return 128
+        await self._background.cancel()

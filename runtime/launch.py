@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runtime.container import Launched
 from runtime.errors import BadRequest, Conflict, EngineError, ServerError
 from runtime.etc_files import hosts_text, resolv_conf_text
 from runtime.fields import FieldError
+from runtime.launched import Launched
 from runtime.mountpoints import spec_mounts
 from runtime.networks.network import Attachment
 from runtime.oci.limits import check_limits

@@ -7,8 +7,14 @@ container's lock.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-__all__ = ["Waiters", "within"]
+from runtime.errors import BadRequest
+
+if TYPE_CHECKING:
+    from runtime.container import Container
+
+__all__ = ["Waiters", "wait_for", "within"]
 
 
 class Waiters:
@@ -65,3 +71,32 @@ async def within(future: asyncio.Future[int], timeout_s: float | None) -> bool:
     """Whether the future was done in time; it is not cancelled."""
     done, _ = await asyncio.wait([future], timeout=timeout_s)
     return bool(done)
+
+
+def wait_for(container: Container, condition: str) -> asyncio.Future[int]:
+    """The exit code once a condition of ``docker wait`` holds: ``not-running``, ``next-exit`` or ``removed``.
+
+    Raises BadRequest for another one.
+    """
+    if condition in ("", "not-running"):
+        if not container.active:
+            done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            done.set_result(container.state.exit_code)
+            return done
+        return asyncio.ensure_future(_until_inactive(container))
+    if condition == "next-exit":
+        return container.waiters.next_exit()
+    if condition == "removed":
+        return asyncio.ensure_future(_until_removed(container))
+    raise BadRequest(f'invalid condition: "{condition}"')
+
+
+async def _until_inactive(container: Container) -> int:
+    while container.active:
+        await container.waiters.next_exit()
+    return container.state.exit_code
+
+
+async def _until_removed(container: Container) -> int:
+    await asyncio.shield(container.waiters.removed)
+    return container.state.exit_code

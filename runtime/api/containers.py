@@ -15,6 +15,7 @@ from runtime.config import ContainerConfig
 from runtime.container import Container
 from runtime.errors import BadRequest, EngineError
 from runtime.processes import processes
+from runtime.waiters import wait_for
 
 __all__ = ["routes"]
 
@@ -141,7 +142,7 @@ async def remove(call: Call) -> web.StreamResponse:
 async def wait(call: Call) -> web.StreamResponse:
     """``docker wait``. The head is sent before the wait: ``docker run`` starts the container only then."""
     container = _container(call)
-    ended = container.wait(call.text("condition"))
+    ended = wait_for(container, call.text("condition"))
     response = call.stream("application/json")
     await response.prepare(call.request)
     try:
