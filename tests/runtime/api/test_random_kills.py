@@ -17,7 +17,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import pytest
 from engine_process import IMAGE, EngineProcess, journald_in, running_engine, until
+from held_port import hold_port
 from line_receiver import Receiver
 
 from logdrivers.block import MAX_LINE
@@ -130,17 +130,12 @@ class Writer:
         return found
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def writers(root: Path) -> dict[str, Writer]:
-    """One of each: the drivers that keep lines on the host, and every protocol."""
+def writers(root: Path, held: contextlib.ExitStack) -> dict[str, Writer]:
+    """One of each: the drivers that keep lines on the host, and every protocol. Ports are held until ``held`` ends."""
 
     def stream(name: str, protocol: str) -> Receiver:
-        return Receiver(protocol, f"127.0.0.1:{free_port()}", root / name)
+        port = held.enter_context(hold_port()).getsockname()[1]
+        return Receiver(protocol, f"127.0.0.1:{port}", root / name)
 
     def datagrams(name: str, path: Path) -> Receiver:
         return Receiver("datagrams", str(path), root / name)
@@ -285,9 +280,10 @@ def host(root: Path) -> Iterator[EngineProcess]:
         yield engine
 
 
-@pytest.mark.timeout(max(300, 3 * KILLS))
+@pytest.mark.timeout(max(300, 9 * KILLS))
 def test_kills_at_random_leave_every_line_and_every_count(host: EngineProcess, root: Path) -> None:
-    running = writers(root)
+    held = contextlib.ExitStack()
+    running = writers(root, held)
     receivers = [writer.receiver for writer in running.values() if writer.receiver is not None]
     hunt = Hunt(host, receivers, random.Random(SEED))
     try:
@@ -318,6 +314,7 @@ def test_kills_at_random_leave_every_line_and_every_count(host: EngineProcess, r
     finally:
         for one in receivers:
             one.end()
+        held.close()
 
 
 def check(engine: EngineProcess, name: str, writer: Writer) -> None:
@@ -335,7 +332,7 @@ def check(engine: EngineProcess, name: str, writer: Writer) -> None:
     reader.close()
     if writer.receiver is None:
         return
-    until(lambda: writer.counters(engine).held == 0, f"{name}: everything delivered", 90)
+    until(lambda: writer.counters(engine).held == 0, f"{name}: everything delivered")
     found = writer.counters(engine)
     assert (found.written, found.delivered, found.held, found.dropped) == (written, written, 0, {}), name
     if writer.acknowledged:
