@@ -186,7 +186,7 @@ class HistoryReader:
         step, read = levels[chosen]
         parts = [read(since_us - _before(step), until_us)]
         for step, read in reversed(levels[:chosen]):  # what the chosen ones do not reach back to
-            first = int(parts[0]["time_us"][0]) if len(parts[0]) else until_us + 1
+            first = next((int(part["time_us"][0]) for part in parts if len(part)), until_us + 1)
             if first - since_us > step * _SECOND:
                 parts.insert(0, read(since_us - _before(step), first - 1))
         for _, read in levels[chosen + 1 :]:  # what has not come to them yet

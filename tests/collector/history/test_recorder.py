@@ -96,6 +96,19 @@ def test_the_curve_ends_now(recorded: Callable[..., Recorded]) -> None:
     assert answer.curves.totals["cpu_seconds"] == pytest.approx(694 / 4)
 
 
+@pytest.mark.parametrize("step", [1, 10])
+def test_a_young_container_in_a_long_range_is_counted_once(
+    recorded: Callable[..., Recorded], step: int
+) -> None:
+    """The minute that it began in is on disk, and begins where nothing finer reaches back to."""
+    made = recorded(FINE, COARSE)
+    ring = made.sampler.add("web", started=45)
+    made.run(75, lambda s: ring.append(sample(s, (s - 45) / 2)), since=45)
+    answer = ask(made, "web", -300, 75, step)
+    assert answer.curves.totals["cpu_seconds"] == pytest.approx(29 / 2)
+    assert max(value for value in answer.curves.columns["cpu_percent"] if value is not None) <= 50.001
+
+
 @pytest.mark.parametrize("step", [1, 10, 60])
 def test_a_restart_of_the_container_loses_no_counter(recorded: Callable[..., Recorded], step: int) -> None:
     """Three runs, each counting from zero; the last read of a run is its final numbers."""
