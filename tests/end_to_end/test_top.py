@@ -47,7 +47,7 @@ class Terminal:
             text=True,
             check=True,
             env=environment,
-            timeout=30,
+            timeout=120,
         )
         return answer.stdout
 
@@ -68,7 +68,7 @@ class Terminal:
         """The line with all these words, "" if none has."""
         return next((line for line in self.screen().splitlines() if all(w in line for w in words)), "")
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 150.0) -> None:
         """Wait until ``condition`` holds; fail saying what did not come and what is on the screen."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -149,8 +149,15 @@ def test_from_the_host_to_the_thread_that_burns_and_back_in_time(
     terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "the process with its load")
     terminal.press("Enter")
     terminal.until(lambda: percent(terminal.line("the-burner"), 1) > BUSY, "the thread that burns")
-    rows = terminal.screen().splitlines()[3:]
-    assert "the-burner" in rows[0], "sorted by CPU, the burning thread is the first"
+
+    def rows_of_threads() -> list[str]:
+        return terminal.screen().splitlines()[3:]
+
+    # It is not in every second that a busy host lets it run.
+    terminal.until(
+        lambda: "the-burner" in rows_of_threads()[0], "sorted by CPU, the burning thread is the first"
+    )
+    rows = rows_of_threads()
     assert len([row for row in rows if "idle-" in row]) == 5
     assert all(percent(row, 1) < BUSY for row in rows if "idle-" in row)
 
@@ -247,7 +254,7 @@ def test_who_burned_is_found_after_it_was_removed_and_the_agent_killed(
     table = shared_taffrail.taffrail("history", burner, "--processes", "--since", "5m").splitlines()
     assert re.search(r"^\d+ +root +[\d.]+ s +\d+\.\d .*the-burner \([\d.]+ s\)", table[1]), table
     assert len(table) == 2
-    assert burner in shared_taffrail.taffrail("history", "-p", "--since", "5m")
+    assert burner in shared_taffrail.taffrail("history", "-p", "--since", "5m", "--limit", "0")
     used = json.loads(shared_taffrail.get(f"/api/v1/history/busiest?container={burner}&from=-300"))[
         "processes"
     ]
@@ -278,10 +285,10 @@ def test_several_hosts_in_one_list_one_of_which_is_down_for_a_while(
             lambda: percent(terminal.line(burner, "testhost"), 1) > BUSY, "a container with its host"
         )
         agent.terminate()
-        agent.wait(30)
+        agent.wait(150)
         terminal.until(lambda: terminal.line("second", "down"), "that it does not answer")
         terminal.until(lambda: terminal.line("second: the agent does not answer"), "why")
-        assert percent(terminal.line(burner, "testhost"), 1) > BUSY, "the other goes on"
+        terminal.until(lambda: percent(terminal.line(burner, "testhost"), 1) > BUSY, "the other goes on")
         agent = subprocess.Popen([*other.command("agent")], stderr=subprocess.DEVNULL)
         terminal.until(lambda: not terminal.line("second", "down"), "that it is back")
         terminal.type(f"/{burner}")
@@ -290,7 +297,7 @@ def test_several_hosts_in_one_list_one_of_which_is_down_for_a_while(
         terminal.until(lambda: percent(terminal.line("> ", "root"), 1) > BUSY, "its process")
     finally:
         agent.terminate()
-        agent.wait(30)
+        agent.wait(150)
 
 
 def test_from_the_hosts_own_processes_to_the_thread(terminal: Terminal, burner: str, start_top: Any) -> None:
@@ -386,7 +393,7 @@ def test_ps_lists_containers_and_a_containers_processes(
         return found
 
     eventually(lambda: process()["threads"] == 7, "all its threads")
-    eventually(lambda: process()["cpu_percent"] > BUSY, "its load")
+    eventually(lambda: (process()["cpu_percent"] or 0) > BUSY, "its load")
     processes = shared_taffrail.taffrail("ps", burner).splitlines()
     assert "the-burner" in processes[1], "the command line, what it prints made visible"
     assert "\\x0a" in processes[1]
