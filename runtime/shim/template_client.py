@@ -21,7 +21,7 @@ __all__ = ["TemplateClient", "TemplateError", "TemplateLost"]
 
 log = logging.getLogger(__name__)
 
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0  #: of a host that is busy, as at its own start; one that ends is noticed at once
 _ANSWER_SECONDS = 15.0
 
 
