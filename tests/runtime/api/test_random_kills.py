@@ -47,7 +47,8 @@ ENDING = {"shim": 60, "receiver": 20, "engine": 20}
 TELLS_EXITS = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 15)
 
 #: Bursts of up to 40 marked lines, one on stderr with each, and now and then one of 16 to 64 KiB, until
-#: /out/stop is there; then the lines are counted, and the last one has no newline.
+#: /out/stop is there; then the lines are counted, and the last one has no newline. None is a multiple of
+#: 16 KiB: the empty piece after its last would not be sent.
 WRITER = """
 o=0; e=0; b=0
 while [ ! -e /out/stop ]; do
@@ -57,8 +58,8 @@ while [ ! -e /out/stop ]; do
   if [ $((b%15)) = 0 ]; then
     o=$((o+1)); l="o$o,"
     while [ ${#l} -lt 16384 ]; do l="$l$l"; done
-    [ $((b%2)) = 0 ] || l="$l$l$o"
-    echo "$l"
+    [ $((b%2)) = 0 ] || l="$l$l"
+    echo "$l$o"
   fi
   usleep $PAUSE
 done
@@ -81,7 +82,7 @@ def expected_lines(last: int) -> list[str]:
             line = mark
             while len(line) < MAX_LINE:
                 line += line
-            out.append((line if burst % 2 == 0 else f"{line}{line}{mark[1:-1]}") + "\n")
+            out.append((line if burst % 2 == 0 else line * 2) + f"{mark[1:-1]}\n")
     assert len(out) == last
     return [*out, f"o{last + 1}, the end"]
 
