@@ -185,7 +185,8 @@ class StoreConfig:
 
     max_size: Bytes = field(default=10 * 1024**3, metadata=_doc("bytes on disk before the oldest lines go"))
     max_age: Seconds = field(
-        default=0.0, metadata=_doc("age at which lines go, while the clock is believed; 0: never for their age")
+        default=0.0,
+        metadata=_doc("age at which lines go, while the clock is believed; 0: never for their age"),
     )
 
 
