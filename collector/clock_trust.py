@@ -93,7 +93,7 @@ class ClockTrust:
             before = self._seen
             now = self._begin(look) if before is None else self._go_on(before, look)
             if now.left and now.after_boot and self._synchronized():
-                now = replace(now, left=0.0)
+                now = replace(now, left=0.0, after_boot=False)
             if before is not None and before.left and not now.left:
                 log.info("the clock is believed again, what is too old by it is removed")
             self._seen = now
@@ -105,21 +105,22 @@ class ClockTrust:
     def _go_on(self, before: _Seen, look: _Seen) -> _Seen:
         passed = look.since_boot - before.since_boot
         left = max(0.0, before.left - passed)
-        return _stepped(replace(look, left=left, after_boot=before.after_boot), before)
+        return _stepped(replace(look, left=left, after_boot=left > 0 and before.after_boot), before)
 
     def _begin(self, look: _Seen) -> _Seen:
         """The first look of this process."""
         before = self._remembered
         if before is None:
             return look
-        look = replace(look, left=before.left, after_boot=before.after_boot)
+        look = replace(look, left=before.left, after_boot=before.left > 0 and before.after_boot)
         if before.boot and before.boot == look.boot:
             return _stepped(look, before)
         leap = look.wall - before.wall
         if leap <= LEAP or self._synchronized():
             return look
         # A wait that goes on is not begun anew: a host that is switched on for an hour a week removes things, too.
-        look = replace(look, left=look.left or WATCHED, after_boot=True)
+        left = before.left if before.left and before.after_boot else WATCHED
+        look = replace(look, left=left, after_boot=True)
         log.warning(
             "the clock is %.1f days ahead of when it was last seen here, before a boot: nothing is removed for its "
             "age until it is synchronized or was watched for %.1f h, limits of size hold",

@@ -145,6 +145,40 @@ def test_a_step_while_the_agent_runs_or_is_down_is_waited_for_an_hour(host: Host
         clock = host.agent()  # the second step comes between two agents of one boot
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("explained", [True, False])
+def test_a_doubt_that_is_over_explains_no_later_step(host: Host, explained: bool, restarted: bool) -> None:
+    host.run(host.agent(), HOUR)
+    host.boot(14 * DAY)
+    clock = host.agent()
+    host.run(clock, 60)
+    host.synchronized = explained
+    host.run(clock, HOUR if explained else 6 * HOUR)
+    assert clock.trusted
+    if restarted:
+        clock = host.agent()
+    host.wall += 7 * DAY
+    host.synchronized = True  # says a daemon that has not asked its servers since
+    host.run(clock, 0.9 * HOUR)
+    assert not clock.trusted
+    host.run(clock, 0.2 * HOUR)
+    assert clock.trusted
+
+
+def test_the_rest_of_an_hour_after_a_step_does_not_stand_in_for_watching_after_a_boot(host: Host) -> None:
+    clock = host.agent()
+    host.run(clock, HOUR)
+    host.wall += 2 * HOUR
+    host.run(clock, 0.9 * HOUR)
+    assert not clock.trusted
+    host.boot(14 * DAY)
+    clock = host.agent()
+    host.run(clock, 5.9 * HOUR)
+    assert not clock.trusted
+    host.run(clock, 0.2 * HOUR)
+    assert clock.trusted
+
+
 def test_an_agent_that_was_stopped_for_weeks_on_a_host_that_ran_believes_the_clock(host: Host) -> None:
     host.run(host.agent(), HOUR)
     host.pass_by(14 * DAY)
