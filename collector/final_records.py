@@ -68,8 +68,9 @@ class FinalRecords:
         self._sources = sources
         self._loop: asyncio.AbstractEventLoop | None = None
         self._since_ns = time.time_ns()
-        self._ends: dict[str, int] = {}  #: when the last run that was told of ended, by container
-        self._running = {container.id for container in containers.all() if container.state in RUNNING}
+        self._ends: dict[str, int] = {}  #: no run that began by then is to be told of any more, by container
+        #: When the run began that was seen to go on, and whose end is still to be told.
+        self._running = {one.id: one.started_ns for one in containers.all() if one.state in RUNNING}
         self._unsubscribe = containers.subscribe(self._changed)
 
     async def run(self) -> None:
@@ -83,21 +84,27 @@ class FinalRecords:
     def _changed(self, event: str, container: Container) -> None:
         """In whichever thread changed the registry."""
         if container.state in RUNNING and event != "removed":
-            self._running.add(container.id)
-        elif container.id in self._running or self._unseen(container):
-            self._running.discard(container.id)
-            self._ends[container.id] = ended_ns = container.finished_ns or time.time_ns()
+            self._running[container.id] = container.started_ns
+        elif self._has_ended(container):
+            ended_ns = container.finished_ns or time.time_ns()
+            # A run can end before it began, where the clock was set back.
+            self._ends[container.id] = max(ended_ns, container.started_ns, self._ends.get(container.id, 0))
             if self._loop is not None:
                 sample = self._samples.of_run(container)
                 self._loop.call_soon_threadsafe(self._store, container, sample, ended_ns)
         if event == "removed":
             self._ends.pop(container.id, None)
+            self._running.pop(container.id, None)
 
-    def _unseen(self, container: Container) -> bool:
-        """Whether a run has ended that was never seen to go on: it was over before anybody looked."""
-        return self._since_ns < container.finished_ns and container.started_ns > self._ends.get(
-            container.id, 0
-        )
+    def _has_ended(self, container: Container) -> bool:
+        """Whether this is the end of a run that was not told of yet."""
+        seen = self._running.get(container.id)
+        if seen is not None and not 0 < seen < container.started_ns:
+            del self._running[container.id]
+            return True
+        # A run that was over before anybody looked, maybe with the end of the one before still to come.
+        unseen = container.started_ns > self._ends.get(container.id, 0)
+        return unseen and self._since_ns < container.finished_ns
 
     def _store(self, container: Container, sample: Sample | None, ended_ns: int) -> None:
         line = orjson.dumps(final_record(container, sample, ended_ns)) + b"\n"

@@ -156,7 +156,12 @@ class Sampler:
         if target is not None and _ended_before(container, target.container):
             former = self._former.get(container.id)
             return former.latest if former and former.container.started_ns == container.started_ns else None
-        if target is not None and target.latest is not None and target.latest.time_ns < container.started_ns:
+        if (
+            target is not None
+            and target.latest is not None
+            and target.container.started_ns != container.started_ns
+            and target.latest.time_ns < container.started_ns
+        ):
             return None  # that was the run before
         return self.latest(container.id)
 
@@ -334,7 +339,7 @@ class Sampler:
 
     def _forget(self) -> None:
         """Drop ended targets whose tombstone is over and whose container is not known any more."""
-        if ended := set(self._ended):
+        if ended := {*self._ended, *self._former}:  # the next run of a former one may never have been opened
             # In this order: one that is removed meanwhile leaves the list for the tombstones.
             ended.difference_update([container.id for container in self._containers.all()])
             ended.difference_update([stone.container.id for stone in self._containers.tombstones()])
@@ -488,6 +493,8 @@ def _inode(path: Path) -> int:
 
 def _ended_before(container: Container, running: Container) -> bool:
     """Whether a run that has ended is another than the one that goes on, which began later."""
+    if container.started_ns == running.started_ns:
+        return False  # it only seems so: the clock was set back in between
     return 0 < container.finished_ns < running.started_ns
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -211,9 +212,10 @@ class EngineDiscovery:
             if event.action == "create":
                 self._mine.add(event.container_id)
                 self._containers.update(known)
-        # An inspect after an earlier event may have been answered of the next run already.
+        # An inspect after an earlier event may have been answered of the next run already. A start that is still
+        # to come is no next run's: the clock was set back since.
         former = self._former.get(known.id) or _run_before(known, 0)
-        earlier = event.time_ns < known.started_ns
+        earlier = event.time_ns < known.started_ns <= time.time_ns()
         if event.action == "start" and earlier:
             self._former[known.id] = _run_before(known, event.time_ns)
         elif event.action == "oom" and earlier:

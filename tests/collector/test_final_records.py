@@ -161,6 +161,32 @@ def test_a_run_that_was_over_before_anybody_looked_leaves_one_line() -> None:
     assert [(line["exit_code"], line["duration_seconds"]) for line in told] == [(3, 1.0), (4, 1.0)]
 
 
+def test_a_run_that_ends_before_it_began_leaves_one_line() -> None:
+    """The clock was set back while it ran; who looks meanwhile hears of the end several times."""
+    now = time.time_ns()
+    run = replace(WEB, state="running", network_mode="none", started_ns=now + 3600 * SECOND)
+    ended = replace(run, state="exited", exit_code=3, finished_ns=now + 5 * SECOND)
+    told = records_of(
+        run, ended, replace(ended, finished_ns=ended.finished_ns + 5), replace(ended, name="other"), None
+    )
+    assert [line["exit_code"] for line in told] == [3]
+
+
+def test_an_end_heard_of_after_that_of_the_next_run_is_told_once() -> None:
+    now = time.time_ns()
+    one = replace(WEB, state="running", network_mode="none", started_ns=now + SECOND)
+    two = replace(WEB, exit_code=7, started_ns=now + 3 * SECOND, finished_ns=now + 5 * SECOND)
+    told = records_of(
+        one,
+        two,
+        replace(two, labels={"a": "b"}),
+        replace(one, state="exited", exit_code=5, finished_ns=now + 2 * SECOND),
+        two,
+        None,
+    )
+    assert [(line["exit_code"], line["duration_seconds"]) for line in told] == [(7, 2.0), (5, 1.0)]
+
+
 def test_what_ended_before_us_is_not_told() -> None:
     assert records_of(replace(WEB, finished_ns=103 * SECOND), None) == []
 

@@ -209,6 +209,22 @@ def test_a_kill_told_of_while_the_next_run_goes_on_is_the_former_runs(
     assert kills_of(sampler, running) == 2
 
 
+def test_an_end_before_its_own_start_is_no_other_runs(
+    ran_once: tuple[Sampler, Containers, Container], make_cgroup: Callable[[], Any]
+) -> None:
+    """The clock was set back while it ran."""
+    sampler, containers, running = ran_once
+    made = make_cgroup()
+    later = replace(running, started_ns=1 << 62, pid=made.python("input()\n").pid, cgroup=made.path)
+    containers.update(later)
+    containers.update(replace(later, oom_killed=True))
+    ended = replace(later, state="exited", pid=0, oom_killed=True, finished_ns=9)
+    containers.update(ended)
+    assert kills_of(sampler, running) == 1
+    assert running.id not in sampler.targets()
+    assert sampler.of_run(ended) is sampler.latest(running.id)
+
+
 def test_what_ended_before_us_is_not_counted_again() -> None:
     kills = OomKills()
     assert kills.ended_killed(replace(WEB, state="exited", oom_killed=True)) == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import os
 import signal
 import subprocess
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from collector.container import Container
 from collector.discovery.registry import Containers
 from collector.history import History
 from collector.netlink import Counters, LinkCounters
+from collector.oom_kills import OomKills
 from collector.roots import Roots
 from collector.sampler import HOST, Sampler, read_container
 from collector.target import Target, is_members
@@ -183,6 +187,31 @@ def test_numbers_of_a_forgotten_container_go_with_its_tombstone(make_cgroup: Any
     clock[0] += 301 * 10**9
     sampler.sample_all()
     assert sampler.latest(made.id) is None
+    sampler.close()
+
+
+def test_a_former_run_is_forgotten_although_the_next_could_not_be_opened(
+    make_cgroup: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A record of the error would keep all that it met.
+    caplog.set_level(logging.CRITICAL, "collector.sampler")
+    clock = [time.time_ns()]
+    containers, kills = Containers(300, lambda: clock[0]), OomKills()
+    sampler = Sampler(containers, oom_kills=kills)
+    made = make_cgroup()
+    one = container(made, started(made), network_mode="none", started_ns=1)
+    containers.update(one)
+    target = weakref.ref(sampler.targets()[made.id])
+    containers.update(replace(one, state="exited", pid=0, finished_ns=2, oom_killed=True))
+    assert kills.total(made.id) == 1
+    containers.update(replace(one, pid=0, cgroup="/nowhere", started_ns=3))
+    assert sampler.failures == {"open": 1}
+    containers.remove(made.id, "docker")
+    clock[0] += 301 * 10**9
+    sampler.sample_all()
+    gc.collect()
+    assert target() is None
+    assert kills.total(made.id) == 0
     sampler.close()
 
 

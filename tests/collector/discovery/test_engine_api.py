@@ -291,6 +291,32 @@ def test_the_end_of_a_run_is_that_runs_though_the_engine_answers_of_a_later_one(
     asyncio.run(scenario())
 
 
+def test_an_end_before_its_own_start_is_that_runs() -> None:
+    """The clock was set back while it ran."""
+    begun = 4_102_444_800
+    state = {"Status": "running", "Running": True, "Pid": 99_999_999, "StartedAt": "2100-01-01T00:00:00Z"}
+    first = {"Id": "5" * 64, "Name": "/web", "State": state}
+    told = [event("start", begun + 0.1), event("oom", 11), event("die", 12, exitCode="137")]
+
+    async def scenario() -> None:
+        async with pretended(inspect={"5" * 64: first}, events=told) as socket:
+            containers = Containers()
+            ends: list[Container] = []
+            containers.subscribe(lambda _, one: ends.append(one) if one.state == "exited" else None)
+            discovery = EngineDiscovery(socket, containers)
+            task = asyncio.create_task(discovery.run())
+            async with asyncio.timeout(200):
+                while not ends:
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert [(one.started_ns, one.finished_ns, one.exit_code, one.oom_killed) for one in ends[:1]] == [
+                (begun * 10**9, 12 * 10**9, 137, True)
+            ]
+
+    asyncio.run(scenario())
+
+
 def test_an_engine_that_hangs_up_is_followed_again() -> None:
     async def scenario() -> None:
         async with pretended(inspect={}, hang_up=True) as socket, following(socket) as follow:
