@@ -17,7 +17,8 @@ Order = Callable[[Row], tuple[object, ...]]
 class View:
     """What of a frame's rows is shown."""
 
-    names: tuple[str, ...] = ()  #: names, ids or beginnings of ids; all if none is given
+    #: Names, ids or, where nobody has that name or id, beginnings of ids; all rows if none is given.
+    names: tuple[str, ...] = ()
     test: Callable[[Row], bool] | None = None
     key: Order = lambda row: (str(row["name"]), str(row["host"]))
     reverse: bool = False
@@ -25,7 +26,7 @@ class View:
 
     def of(self, rows: Sequence[Row]) -> list[Row]:
         """The rows to show, in order. Rows without a sample are last, whatever the order."""
-        shown = [row for row in rows if self._named(row) and (self.test is None or self.test(row))]
+        shown = [row for row in self._named(rows) if self.test is None or self.test(row)]
         shown.sort(key=lambda row: (str(row["name"]), str(row["host"])))
         shown.sort(key=self.key, reverse=self.reverse)
         shown.sort(key=lambda row: row.get("time_ns") == 0)
@@ -33,10 +34,13 @@ class View:
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
         """The names nobody has."""
-        return [name for name in self.names if not any(_is(row, name) for row in rows)]
+        return [name for name in self.names if not _meant(rows, name)]
 
-    def _named(self, row: Row) -> bool:
-        return not self.names or any(_is(row, name) for name in self.names)
+    def _named(self, rows: Sequence[Row]) -> Sequence[Row]:
+        if not self.names:
+            return rows
+        meant = {id(row) for name in self.names for row in _meant(rows, name)}
+        return [row for row in rows if id(row) in meant]
 
 
 def make_view(
@@ -68,5 +72,7 @@ def make_view(
     raise CommandError(f"--sort {sort!r}: expected one of {', '.join([*NUMBERS, *TEXTS])} or label.KEY")
 
 
-def _is(row: Row, name: str) -> bool:
-    return row["name"] == name.removeprefix("/") or str(row["id"]).startswith(name)
+def _meant(rows: Sequence[Row], name: str) -> list[Row]:
+    """The rows with this name or id, on whichever host; only where there is none, those whose id begins so."""
+    exact = [row for row in rows if row["name"] == name.removeprefix("/") or row["id"] == name]
+    return exact or [row for row in rows if str(row["id"]).startswith(name)]

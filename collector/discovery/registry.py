@@ -54,6 +54,11 @@ class Containers:
 
         A removed one is found while its tombstone lasts, but never in the place of a known one.
         """
+        with self._lock:
+            return self.exact(key) or self.by_prefix(key)
+
+    def exact(self, key: str) -> Container | None:
+        """``get`` by a whole id or name only."""
         name = key.removeprefix("/")
         with self._lock:
             found = self._known.get(key) or self._known.get(self._names.get(name, ""))
@@ -64,9 +69,18 @@ class Containers:
             if key in stones:
                 return stones[key].container
             named = [stone for stone in stones.values() if stone.container.name == name]
-            if named:
-                return max(named, key=lambda stone: stone.ended_ns).container
-            return self._by_prefix(key, stones)
+            return max(named, key=lambda stone: stone.ended_ns).container if named else None
+
+    def by_prefix(self, prefix: str) -> Container | None:
+        """``get`` by the beginning of an id only; None if it is that of several."""
+        if not prefix:
+            return None
+        with self._lock:
+            found = [container for key, container in self._known.items() if key.startswith(prefix)]
+            if not found:
+                stones = self._live_tombstones()
+                found = [stone.container for key, stone in stones.items() if key.startswith(prefix)]
+            return found[0] if len(found) == 1 else None
 
     def all(self) -> tuple[Container, ...]:
         """Every container its engine still knows, running or not, in the order of discovery."""
@@ -181,14 +195,6 @@ class Containers:
         for container_id in [key for key, stone in self._ended.items() if stone.ended_ns < oldest]:
             del self._ended[container_id]
         return self._ended
-
-    def _by_prefix(self, prefix: str, stones: dict[str, Tombstone]) -> Container | None:
-        if not prefix:
-            return None
-        found = [container for key, container in self._known.items() if key.startswith(prefix)]
-        if not found:
-            found = [stone.container for key, stone in stones.items() if key.startswith(prefix)]
-        return found[0] if len(found) == 1 else None
 
     def _tell(self, event: str, container: Container) -> None:
         for callback, cgroups in tuple(self._callbacks):

@@ -59,8 +59,12 @@ class Sources:
         container = (
             self._containers.get(container_id or container_name) if container_id or container_name else None
         )
-        if container is not None and container_id and not container.id.startswith(container_id):
-            container = None  # found by a name that looks like an id
+        if container is not None and not (
+            container.id.startswith(container_id)
+            if container_id
+            else container.name == container_name.removeprefix("/")
+        ):
+            container = None  # found by a name that looks like an id, or the other way round
         key = (container_id, container_name, image, input)
         known = self._cache.get(key)
         if known is not None and known[0] is container:

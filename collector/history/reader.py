@@ -92,16 +92,18 @@ class HistoryReader:
         self._clock = clock
 
     def find(self, key: str) -> Held:
-        """The container with this name, id or beginning of an id; ``/`` is the host. Known ones before removed ones.
+        """The container with this name or id, else with this beginning of an id; ``/`` is the host.
 
-        Raises HistoryError.
+        Known ones before removed ones, but nobody by a beginning before one that has the name. Raises HistoryError.
         """
         if key == HOST:
             return self._host
-        known = self._containers.get(key) if key else None
+        known = self._containers.exact(key) if key else None
+        held = self._archive.find(key) if self._archive is not None and key and known is None else None
+        if known is None and (held is None or key.removeprefix("/") not in (held.name, held.id)):
+            known = self._containers.by_prefix(key)
         if known is not None:
             return Held(known.id, known.name, known.image, known.engine, 0, 0)
-        held = self._archive.find(key) if self._archive is not None and key else None
         if held is None:
             raise HistoryError(
                 f"container={key!r}: expected the name or id of a container with history, or / for the host"

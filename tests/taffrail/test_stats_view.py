@@ -49,6 +49,16 @@ def test_filter_and_names() -> None:
     assert view.missing(ROWS) == ["nobody"]
 
 
+def test_a_name_goes_before_the_beginning_of_an_id() -> None:
+    rows = [*ROWS, row("6462", 1.0), row("6462", 1.0, "beta")]  # as the id of db begins
+    view = make_view(["6462"])
+    assert [(found["name"], found["host"]) for found in view.of(rows)] == [
+        ("6462", "alpha"),
+        ("6462", "beta"),
+    ]
+    assert view.missing(rows) == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

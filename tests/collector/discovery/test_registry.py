@@ -40,6 +40,18 @@ def test_found_by_id_name_and_unambiguous_prefix() -> None:
     assert containers.get("other") is None
 
 
+def test_a_name_of_one_that_ended_goes_before_the_beginning_of_an_id() -> None:
+    containers, _, _ = registry()
+    containers.update(make(A, "web"))
+    containers.update(make(B, "aaa"))
+    containers.remove(B, "docker")
+    found = containers.get("aaa")
+    assert found is not None
+    assert found.id == B
+    assert containers.exact("aaaa") is None
+    assert containers.by_prefix("aaaa") == make(A, "web")
+
+
 def test_events_tell_of_each_change_once() -> None:
     containers, _, heard = registry()
     containers.update(make())

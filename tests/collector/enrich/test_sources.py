@@ -51,6 +51,10 @@ def test_an_id_is_not_taken_for_a_name(containers):
     assert Sources(containers, "h")("b" * 12, "", "", "gelf").container_id == "b" * 12
 
 
+def test_a_name_is_not_taken_for_the_beginning_of_an_id(containers):
+    assert Sources(containers, "h")("", "aa", "", "gelf").container_id == ""
+
+
 @pytest.mark.parametrize(
     ("patterns", "names"),
     [

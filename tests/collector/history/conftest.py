@@ -67,13 +67,14 @@ class Recorded:
         self.max_bytes = max_bytes
         self.second = 0.0
         self.sampler = Rings()
+        self.containers = Containers()
         self.archive = Archive(directory, max_bytes, resolutions)
         self.start()
 
     def start(self) -> None:
         self.recorder = Recorder(self.sampler, self.archive, "testhost")  # type: ignore[arg-type]
         self.reader = HistoryReader(
-            Containers(),
+            self.containers,
             self.sampler,  # type: ignore[arg-type]
             self.archive,
             "testhost",

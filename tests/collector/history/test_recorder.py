@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from collector.container import Container
+from collector.history.reader import HistoryError
 from collector.history.ring import History
 from collector.history.tier import Resolution
 
@@ -290,6 +292,23 @@ def test_of_several_with_one_name_the_newest_is_meant(recorded: Callable[..., Re
             ring.append(sample(life * 100 + second, second))
         made.record(life * 100 + 10)
     assert ask(made, "web", 0, 300).container.id == identity
+
+
+def test_a_removed_ones_name_goes_before_the_beginning_of_a_running_ones_id(
+    recorded: Callable[..., Recorded],
+) -> None:
+    made = recorded(FINE, COARSE)
+    ring = made.sampler.add("c1c1")
+    removed = made.sampler.id("c1c1")
+    made.run(30, lambda s: ring.append(sample(s, s)))
+    running = "c1c1" + "0" * 60
+    made.containers.update(Container(id=running, name="web", image="i", engine="docker", state="running"))
+    assert made.reader.find("c1c1").id == removed
+    assert made.reader.find("/c1c1").id == removed
+    assert made.reader.find(removed).id == removed
+    assert made.reader.find("c1").id == made.reader.find("web").id == running
+    with pytest.raises(HistoryError, match="container=''"):
+        made.reader.find("")
 
 
 def test_a_new_name_is_found_and_the_old_one_where_it_was(recorded: Callable[..., Recorded]) -> None:
