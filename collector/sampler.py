@@ -12,24 +12,20 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from collector.bare_targets import BareTargets
 from collector.cgroup.layout import Layout
-from collector.cgroup.reader import CgroupReader
 from collector.container import Container
 from collector.discovery.registry import RUNNING, Containers
 from collector.history import History, Point
-from collector.host.cpu import HostCpu, parse_stat
-from collector.host.disks import block_io, parse_diskstats
+from collector.host.cpu import parse_stat
 from collector.host.machine import Machine, read_machine
-from collector.host.memory import memory_in_use
+from collector.host_target import HostTarget
 from collector.netlink import Counters, LinkCounters
-from collector.netns import parse_net_dev
 from collector.oom_kills import OomKills
 from collector.roots import Roots
-from collector.sample import Cpu, Memory, Sample
+from collector.sample import Memory, Sample
 from collector.seldom import Seldom
 from collector.stats import Stats, stats_of
 from collector.target import Target, has_own_network, is_members
@@ -92,7 +88,7 @@ class Sampler:
         self._targets: dict[str, Target] = {}
         self._ended: dict[str, Target] = {}
         self._former: dict[str, Target] = {}  # the run before the one that goes on, closed
-        self._host = _HostTarget(
+        self._host = HostTarget(
             self._layout, self.roots, History(history_points), self.machine.memory.total_bytes
         )
         self._links: LinkCounters | None = None
@@ -117,9 +113,10 @@ class Sampler:
         with self._pass:
             if self._closed:
                 return
+            begun = time.monotonic_ns()
             now_ns = time.time_ns() if now_ns is None else now_ns
             started = time.thread_time()
-            cpu = self._host.read(now_ns)
+            cpu = self._host.read(now_ns, begun)
             links = self._read_links()
             self._online = cpu.online or self._online
             self._note_failures(HOST, self._host.latest)
@@ -400,7 +397,7 @@ class Sampler:
                 self._loop.remove_reader(fd)
             os.close(fd)
 
-    def _target(self, container_id: str) -> Target | _HostTarget | None:
+    def _target(self, container_id: str) -> Target | HostTarget | None:
         if container_id == HOST:
             return self._host
         found = self._targets.get(container_id) or self._ended.get(container_id)
@@ -415,80 +412,6 @@ class Sampler:
             self.failures[controller] = seen + 1
             level = logging.WARNING if seen == 0 else logging.DEBUG
             logger.log(level, "cannot sample %s of %s", error, container_id)
-
-
-class _HostTarget:
-    """The host's root cgroup, interfaces, disks and CPU time."""
-
-    def __init__(self, layout: Layout, roots: Roots, history: History, memory_bytes: int) -> None:
-        self._memory_bytes = memory_bytes
-        self._cgroup = CgroupReader(layout, layout.everywhere("/"))
-        self._stat = os.open(roots.proc / "stat", os.O_RDONLY | os.O_CLOEXEC)
-        self._disks = os.open(roots.proc / "diskstats", os.O_RDONLY | os.O_CLOEXEC)
-        self._meminfo = os.open(roots.proc / "meminfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._net = roots.proc / "1/net/dev"
-        if not os.access(self._net, os.R_OK):
-            self._net = roots.proc / "net/dev"
-        self.namespace_inodes = {_inode(roots.proc / name / "ns/net") for name in ("1", "self")}
-        self.latest: Sample | None = None
-        self.previous: Sample | None = None
-        self.history = history
-
-    def cpu(self) -> HostCpu:
-        """The host's CPU time now. Raises OSError or ValueError."""
-        return parse_stat(_whole(self._stat))
-
-    def read(self, now_ns: int) -> HostCpu:
-        """Take the host's sample. Raises OSError or ValueError where ``/proc/stat`` cannot be read."""
-        cpu = self.cpu()
-        sample = self._cgroup.read(now_ns, self.latest)
-        disks = parse_diskstats(_whole(self._disks))
-        memory = self._memory(sample.memory)
-        self.previous, self.latest = (
-            self.latest,
-            replace(
-                sample,
-                cpu=sample.cpu
-                or Cpu(cpu.user_seconds + cpu.system_seconds, cpu.user_seconds, cpu.system_seconds),
-                memory=memory,
-                interfaces=parse_net_dev(self._net.read_bytes()),
-                # Not the root cgroup's own: v1 has none, and v2's is the same without merges and times.
-                block_io=tuple(map(block_io, disks)),
-                disks=disks,
-                host_cpu_seconds=cpu.total_seconds,
-            ),
-        )
-        self.history.append(self.latest)
-        return cpu
-
-    def _memory(self, counted: Memory | None) -> Memory:
-        """With what v2's root cgroup leaves to ``/proc/meminfo``: swap, before Linux 5.8 all of it."""
-        if counted is None or counted.swap_bytes is None:
-            told = memory_in_use(_whole(self._meminfo))
-            counted = told if counted is None else replace(counted, swap_bytes=told.swap_bytes)
-        return replace(counted, limit_bytes=self._memory_bytes)
-
-    def close(self) -> None:
-        """Give the descriptors back."""
-        self._cgroup.close()
-        for fd in (self._stat, self._disks, self._meminfo):
-            os.close(fd)
-
-
-def _whole(fd: int) -> bytes:
-    data = b""
-    while chunk := os.pread(fd, 65536, len(data)):
-        data += chunk
-        if len(chunk) < 2048:
-            break
-    return data
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
 
 
 def _ended_before(container: Container, running: Container) -> bool:

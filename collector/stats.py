@@ -15,19 +15,23 @@ __all__ = ["Stats", "stats_of"]
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One row of ``docker stats``; totals in bytes. All zero where there is no sample yet."""
+    """One row of ``docker stats``; totals in bytes. All zero where there is no sample yet.
+
+    None is what the kernel counts for nobody there: the host has no number of tasks, and on cgroup v1 a cgroup
+    may be in some controllers' trees only.
+    """
 
     time_ns: int = 0  #: of the newer sample; 0 = never sampled
-    cpu_percent: float = 0.0  #: 100 is one whole CPU
+    cpu_percent: float | None = 0.0  #: 100 is one whole CPU
     online_cpus: int = 0
-    memory_usage_bytes: int = 0  #: without inactive page cache
-    memory_limit_bytes: int = 0  #: the host's memory where the container has no limit
-    memory_percent: float = 0.0
+    memory_usage_bytes: int | None = 0  #: without inactive page cache
+    memory_limit_bytes: int | None = 0  #: the host's memory where the container has no limit
+    memory_percent: float | None = 0.0
     net_rx_bytes: int = 0
     net_tx_bytes: int = 0
     block_read_bytes: int = 0
     block_write_bytes: int = 0
-    pids: int = 0
+    pids: int | None = 0
     net_rx_bytes_per_second: float = 0.0  #: between the two samples; 0 after a counter's reset
     net_tx_bytes_per_second: float = 0.0
     block_read_bytes_per_second: float = 0.0
@@ -35,10 +39,15 @@ class Stats:
 
 
 def stats_of(sample: Sample, previous: Sample | None, online_cpus: int, host_memory_bytes: int) -> Stats:
-    """Compute the row. CPU % needs both samples and their ``host_cpu_seconds``, rates need both: 0 without."""
+    """Compute the row. CPU % needs both samples and their ``host_cpu_seconds``, rates need both: 0 without.
+
+    CPU % is never more than all CPUs.
+    """
     totals = _totals(sample)
     rates = _rates(sample, totals, previous)
-    usage = limit = 0
+    usage: int | None = None
+    limit: int | None = None
+    share: float | None = None
     if sample.memory is not None:
         usage = sample.memory.usage_bytes
         inactive = sample.memory.inactive_file_bytes or 0
@@ -46,27 +55,31 @@ def stats_of(sample: Sample, previous: Sample | None, online_cpus: int, host_mem
             usage -= inactive
         own = sample.memory.limit_bytes
         limit = host_memory_bytes if own is None else min(own, host_memory_bytes or own)
+        share = usage / limit * 100 if limit else 0.0
     return Stats(
         sample.time_ns,
         _cpu_percent(sample, previous, online_cpus),
         online_cpus,
         usage,
         limit,
-        usage / limit * 100 if limit else 0.0,
+        share,
         *totals,
-        sample.pids or 0,
+        sample.pids,
         *rates,
     )
 
 
-def _cpu_percent(sample: Sample, previous: Sample | None, online_cpus: int) -> float:
-    if previous is None or sample.cpu is None or previous.cpu is None:
+def _cpu_percent(sample: Sample, previous: Sample | None, online_cpus: int) -> float | None:
+    if sample.cpu is None:
+        return None
+    if previous is None or previous.cpu is None:
         return 0.0
     if sample.host_cpu_seconds is None or previous.host_cpu_seconds is None:
         return 0.0
     used = sample.cpu.usage_seconds - previous.cpu.usage_seconds
     system = sample.host_cpu_seconds - previous.host_cpu_seconds
-    return used / system * online_cpus * 100 if used > 0 and system > 0 else 0.0
+    # The two are read one after the other, on a starved host far apart: nobody uses more than all CPUs.
+    return min(used / system, 1.0) * online_cpus * 100 if used > 0 and system > 0 else 0.0
 
 
 def _totals(sample: Sample) -> tuple[int, int, int, int]:

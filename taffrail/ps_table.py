@@ -74,7 +74,7 @@ def container_table(rows: Sequence[Row]) -> str:
             ("IMAGE", lambda row: str(row.get("image") or _DASH)),
             ("STATUS", lambda row: str(row["status"])),
             ("ENGINE", lambda row: str(row.get("engine") or _DASH)),
-            ("CPU %", lambda row: f"{_number(row, 'cpu_percent'):.2f}%" if row.get("time_ns") else _DASH),
+            ("CPU %", lambda row: _percent(row) if row.get("time_ns") else _DASH),
             ("MEM", lambda row: _size(row, "memory_usage_bytes") if row.get("time_ns") else _DASH),
             ("LOG", lambda row: str(row.get("log_driver") or _DASH)),
         ),
@@ -120,6 +120,10 @@ def aligned(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 def _number(row: Row, key: str) -> float:
     value = row.get(key)
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _percent(row: Row) -> str:
+    return f"{_number(row, 'cpu_percent'):.2f}%" if row.get("cpu_percent") is not None else _DASH
 
 
 def _size(row: Row, key: str) -> str:

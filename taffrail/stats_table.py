@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
@@ -48,21 +48,26 @@ def _number(row: Mapping[str, object], key: str) -> float:
 
 
 def _cells(row: Mapping[str, object]) -> tuple[str, ...]:
-    """One container's row; dashes where there is no sample, as docker stats has them."""
+    """One container's row; dashes where there is no sample, as docker stats has them, or no such counter."""
     name, short = visible(str(row["name"])), visible(str(row["id"]))[:12]
     if not row.get("time_ns"):
         return (name, short, "--", "-- / --", "--", "-- / --", "-- / --", "--")
-    usage, limit = (bytes_size(_number(row, key)) for key in ("memory_usage_bytes", "memory_limit_bytes"))
+    usage, limit = (_known(row, key, bytes_size) for key in ("memory_usage_bytes", "memory_limit_bytes"))
     return (
         name,
         short,
-        f"{_number(row, 'cpu_percent'):.2f}%",
+        _known(row, "cpu_percent", "{:.2f}%".format),
         f"{usage} / {limit}",
-        f"{_number(row, 'memory_percent'):.2f}%",
+        _known(row, "memory_percent", "{:.2f}%".format),
         f"{human_size(_number(row, 'net_rx_bytes'))} / {human_size(_number(row, 'net_tx_bytes'))}",
         f"{human_size(_number(row, 'block_read_bytes'))} / {human_size(_number(row, 'block_write_bytes'))}",
-        str(int(_number(row, "pids"))),
+        _known(row, "pids", "{:.0f}".format),
     )
+
+
+def _known(row: Mapping[str, object], key: str, form: Callable[[float], str]) -> str:
+    """The number in its form, dashes where nobody counts it."""
+    return "--" if key in row and row[key] is None else form(_number(row, key))
 
 
 def table_lines(rows: Sequence[Mapping[str, object]], with_host: bool = False) -> list[str]:
@@ -95,7 +100,7 @@ def json_lines(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def csv_lines(rows: Sequence[Mapping[str, object]], heading: bool) -> str:
-    """A line per container (RFC 4180, lines end with LF), numbers unrounded and empty without a sample."""
+    """A line per container (RFC 4180, lines end with LF), numbers unrounded, empty where there is none."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if heading:

@@ -30,6 +30,20 @@ def test_cpu_percent_is_0_without_two_good_samples(previous: Sample | None) -> N
     assert stats_of(sample(3.0, 104.0), previous, 4, 0).cpu_percent == 0.0
 
 
+def test_cpu_percent_is_never_more_than_all_cpus() -> None:
+    # the host's time was read a tenth of a second before the container's
+    assert stats_of(sample(3.1, 102.0), sample(1.0, 100.0), 2, 0).cpu_percent == 200.0
+
+
+def test_what_is_counted_for_nobody_is_none() -> None:
+    stats = stats_of(Sample(2, memory=Memory(MIB, MIB)), Sample(1, memory=Memory(MIB, MIB)), 2, 4 * MIB)
+    assert (stats.cpu_percent, stats.pids) == (None, None)
+    assert (stats.memory_usage_bytes, stats.memory_percent) == (MIB, 25.0)
+    stats = stats_of(Sample(2, Cpu(2.0), pids=0, host_cpu_seconds=2.0), None, 2, 4 * MIB)
+    assert (stats.cpu_percent, stats.pids) == (0.0, 0)
+    assert (stats.memory_usage_bytes, stats.memory_limit_bytes, stats.memory_percent) == (None, None, None)
+
+
 def test_memory_percent_is_of_unrounded_values() -> None:
     limit, usage = 1912602624, 539282432
     stats = stats_of(sample(0, 0, usage, 0, limit), None, 1, 1 << 40)
@@ -57,7 +71,7 @@ def test_network_and_blocks_are_sums() -> None:
     stats = stats_of(full, None, 2, 0)
     assert (stats.block_read_bytes, stats.block_write_bytes) == (11, 22)
     assert (stats.net_rx_bytes, stats.net_tx_bytes, stats.pids) == (33, 44, 7)
-    assert (stats.memory_limit_bytes, stats.memory_percent) == (0, 0.0)
+    assert (stats.memory_limit_bytes, stats.memory_percent) == (None, None)
 
 
 def test_rates_are_of_the_time_between_two_samples_and_0_after_a_reset() -> None:

@@ -50,6 +50,16 @@ def test_a_container_without_a_sample_has_dashes() -> None:
     ]
 
 
+def test_what_nobody_counts_has_dashes_and_is_null_and_empty() -> None:
+    row = {**ROW, "cpu_percent": None, "pids": None, "memory_percent": None, "memory_limit_bytes": None}
+    assert re.split(" {3,}", table_lines([row])[1])[2:5] == ["--", "514.3MiB / --", "--"]
+    assert table_lines([row])[1].endswith("--")
+    found = orjson.loads(json_lines([row]))
+    assert (found["cpu_percent"], found["pids"], found["CPUPerc"], found["PIDs"]) == (None, None, "--", "--")
+    heading, line = csv.reader(csv_lines([row], heading=True).splitlines())
+    assert dict(zip(heading, line, strict=True))["pids"] == ""
+
+
 def test_the_host_stands_first_where_there_are_several() -> None:
     lines = table_lines([{**ROW, "host": "alpha"}, {**ROW, "host": "be\x1b[2Jta"}], with_host=True)
     assert [line.split()[0] for line in lines] == ["HOST", "alpha", "be\\x1b[2Jta"]

@@ -62,14 +62,14 @@ function showContainers() {
     const sampled = Boolean(row.time_ns);
     const number = (text) => element("td", sampled ? text : "–", "n");
     line.append(element("td", visible(row.name), "name"), element("td", row.state), element("td", visible(row.image)));
-    line.append(number(sampled ? `${row.cpu_percent.toFixed(1)} %` : ""));
+    line.append(number(row.cpu_percent === null ? "–" : `${row.cpu_percent.toFixed(1)} %`)); // null: nobody counts it
     const cell = element("td", undefined, "curve");
     const canvas = element("canvas");
     cell.append(canvas);
     draw(canvas, curves.get(row.id) || []);
     line.append(cell, number(bytes(row.memory_usage_bytes)), number(bytes(row.memory_limit_bytes)));
     for (const key of ["net_rx_bytes", "net_tx_bytes", "block_read_bytes", "block_write_bytes"]) line.append(number(bytes(row[key])));
-    line.append(number(String(row.pids)));
+    line.append(number(row.pids === null ? "–" : String(row.pids)));
     line.title = `show the history and the log of ${visible(row.name)}`;
     line.addEventListener("click", () => {
       selectHistory(row.id);
@@ -96,7 +96,7 @@ function take(update) {
   rows = update.containers;
   $("host").textContent = update.host;
   for (const row of rows) {
-    if (!row.time_ns) continue;
+    if (!row.time_ns || row.cpu_percent === null) continue;
     if (!curves.has(row.id)) remember(row);
     const points = curves.get(row.id);
     points.push(row.cpu_percent);
