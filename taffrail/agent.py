@@ -37,6 +37,7 @@ from taffrail.agent_inputs import Inputs, address_text
 from taffrail.agent_parts import Core, make_core
 from taffrail.agent_processes import add_processes
 from taffrail.config import Config
+from taffrail.config_checks import without_effect
 from taffrail.heap import freeze, keep_trimmed
 from taffrail.history_metrics import clock_metrics, history_metrics
 from taffrail.http_security import http_tls, refuse_if_open, token_check
@@ -87,6 +88,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        for setting in without_effect(self._config):
+            log.warning("%s", setting)
         self._paths.run.mkdir(parents=True, exist_ok=True)
         self._paths.collector_state.mkdir(parents=True, exist_ok=True)
         async with contextlib.AsyncExitStack() as stack:

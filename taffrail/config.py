@@ -89,7 +89,7 @@ class CollectorConfig:
             "store a line for every container that ends: exit code, duration, CPU time, peak memory, I/O"
         ),
     )
-    interval: Seconds = field(default=1.0, metadata=_doc("time between samples"))
+    interval: Seconds = field(default=1.0, metadata=_doc("time between samples, 100ms to 1m"))
     groups: tuple[str, ...] = field(
         default=(),
         metadata=_doc(
@@ -129,7 +129,7 @@ class CollectorConfig:
         ),
     )
     process_history_interval: Seconds = field(
-        default=10.0, metadata=_doc("time between two looks at who is busiest")
+        default=10.0, metadata=_doc("time between two looks at who is busiest, 1s to 1m")
     )
     connection_history_max_size: Bytes = field(
         default=32 * 1024**2,
@@ -307,7 +307,10 @@ class ElasticsearchConfig:
     api_key: str = field(default="", metadata=_doc("API key, instead of user and password"))
     ca_certs: str = field(default="", metadata=_doc("file with the certificate authority for https"))
     verify_certs: bool = field(default=True, metadata=_doc("check the server's certificate"))
-    batch_size: Bytes = field(default=4 * 1024**2, metadata=_doc("bytes of lines in one bulk request"))
+    batch_size: Bytes = field(
+        default=4 * 1024**2,
+        metadata=_doc("bytes of stored lines taken at once, which become one bulk request or several"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the place it came from and what was expected. Nothing is silently ignored.
 
 from __future__ import annotations
 
+import math
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from taffrail.config import Config
+from taffrail.config_checks import refusals
+from taffrail.invocation import COMMAND_VARIABLE
 from taffrail.units import parse_duration, parse_size
 
 __all__ = ["DEFAULT_FILE", "ConfigError", "load"]
@@ -39,8 +42,8 @@ def load(
     named = file or (Path(environ["TAFFRAIL_CONFIG"]) if environ.get("TAFFRAIL_CONFIG") else None)
     values = _from_file(named or DEFAULT_FILE, required=named is not None)
     for name, text in environ.items():
-        if name.startswith("TAFFRAIL_") and name != "TAFFRAIL_CONFIG":
-            section, _, key = name.removeprefix("TAFFRAIL_").lower().partition("_")
+        if name.startswith("TAFFRAIL_") and name not in ("TAFFRAIL_CONFIG", COMMAND_VARIABLE):
+            section, key = _section_and_key(name.removeprefix("TAFFRAIL_").lower())
             _put(values, section, key, text, f"environment variable {name}")
     for setting in settings:
         path, equals, text = setting.partition("=")
@@ -51,6 +54,15 @@ def load(
             )
         _put(values, section, key, text, f"setting {setting!r}")
     return _build(values)
+
+
+def _section_and_key(name: str) -> tuple[str, str]:
+    """Both from ``remote_write_url``; a section's name may have a ``_``, too."""
+    for known in fields(Config):
+        if name.startswith(f"{known.name}_"):
+            return known.name, name.removeprefix(f"{known.name}_")
+    section, _, key = name.partition("_")
+    return section, key
 
 
 def _from_file(file: Path, *, required: bool) -> dict[tuple[str, str], tuple[object, str]]:
@@ -124,17 +136,8 @@ def _build(values: dict[tuple[str, str], tuple[object, str]]) -> Config:
         }
         sections[name] = kind(**given)
     config = Config(**sections)
-    if config.log.level not in ("debug", "info", "warning", "error"):
-        raise ConfigError(f"[log] level {config.log.level!r}: expected debug, info, warning or error")
-    if config.log.format not in ("text", "json"):
-        raise ConfigError(f"[log] format {config.log.format!r}: expected text or json")
-    if config.collector.interval <= 0:
-        raise ConfigError(f"[collector] interval {config.collector.interval!r}: expected a time above zero")
-    if not 1 <= config.collector.process_history_interval <= 60:
-        raise ConfigError(
-            f"[collector] process_history_interval {config.collector.process_history_interval!r}: "
-            "expected a time between 1s and 1m"
-        )
+    for refusal in refusals(config):
+        raise ConfigError(refusal)
     if config.collector.groups or config.collector.group_intervals:
         from collector.lanes.groups import choose as choose_groups
         from collector.lanes.groups import make  # memory that few commands need
@@ -223,6 +226,23 @@ def _table(value: object) -> Mapping[str, str]:
     raise TypeError(f"{value!r}: expected a table of texts")
 
 
+def _duration(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        seconds = parse_duration(_text(value))
+    if not 0 <= seconds < math.inf:  # TOML knows -1, inf and nan
+        raise ValueError(f"{value!r}: expected a time of 0 or more")
+    return seconds
+
+
+def _size(value: object) -> int:
+    size = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(_text(value))
+    if size < 0:
+        raise ValueError(f"{value!r}: expected a size of 0 or more")
+    return size
+
+
 _CONVERT: dict[Any, Any] = {
     str: _text,
     bool: _boolean,
@@ -230,8 +250,6 @@ _CONVERT: dict[Any, Any] = {
     Path: lambda value: Path(_text(value)),
     tuple: _words,
     Mapping: _table,
-    "duration": lambda v: (
-        float(v) if isinstance(v, int | float) and not isinstance(v, bool) else parse_duration(_text(v))
-    ),
-    "size": lambda v: v if isinstance(v, int) and not isinstance(v, bool) else parse_size(_text(v)),
+    "duration": _duration,
+    "size": _size,
 }
