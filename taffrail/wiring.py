@@ -84,8 +84,8 @@ def read_endpoints(paths: Paths) -> Endpoints:
         raise CommandError(f"{_file(paths)} is not what an agent writes: {error}") from error
 
 
-def describe(config: Config) -> str:
-    """What ``taffrail up`` prints once everything answers."""
+def describe(config: Config, command: str) -> str:
+    """What ``taffrail up`` prints once everything answers; ``command`` is how to call us again."""
     paths = make_paths(config)
     at = read_endpoints(paths)
     scheme = "https" if config.http.tls_cert else "http"
@@ -103,5 +103,6 @@ def describe(config: Config) -> str:
         lines.append(f"  gelf      {'  '.join(urls)}")
     if at.forward:
         lines.append(f"  forward   tcp://{at.forward}")
-    lines.append("  try       taffrail stats   |   taffrail search 'level:error' --since 10m")
+    lines.append(f"  try       {command} stats")
+    lines.append(f"            {command} search 'level:error' --since 10m")
     return "\n".join(lines)

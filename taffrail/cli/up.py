@@ -20,14 +20,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
     from taffrail.demo import start_demo
     from taffrail.errors import CommandError
+    from taffrail.invocation import given_options, typed
     from taffrail.logs import setup_logging
     from taffrail.up import Supervisor
     from taffrail.wiring import describe
 
     setup_logging(config.log)
-    passed = [part for setting in args.settings for part in ("--set", setting)]
-    if args.config:
-        passed = ["--config", str(args.config), *passed]
+    passed = given_options(args.config, args.settings)
 
     def ready() -> None:
         if args.demo:
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 start_demo(config)
             except CommandError as error:  # the rest is up and of use without it
                 logging.getLogger(__name__).error("the demonstration does not run: %s", error)
-        print(describe(config), flush=True)
+        print(describe(config, typed(passed)), flush=True)
 
     Supervisor(config, passed).run(ready)
     return 0
