@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import select
 import shutil
 import socket
 import threading
@@ -29,6 +28,7 @@ from logdrivers.journals.segment_reader import journal_directory
 from logdrivers.registry import get
 from logdrivers.source.rate_limit import RemovedDrops
 from logdrivers.statefile import StateFile, read_state
+from runtime.disk import directory_size
 
 __all__ = ["DROPPED_NAME", "RATE_LIMITED_NAME", "Remainders", "dropped_lines", "has_journal", "held_lines"]
 
@@ -94,6 +94,7 @@ class Remainders:
         #: What rate limits dropped of containers that are gone.
         self.rate_limited = RemovedDrops(directory / RATE_LIMITED_NAME)
         self._lock = threading.RLock()
+        self._budget_lock = threading.Lock()
         self._remainders: dict[str, _Remainder] = {}
         self._refused: dict[str, _Remainder] = {}  # whose delivery could not begin, to be tried again
         self._successors: dict[str, _Successor] = {}
@@ -216,8 +217,13 @@ class Remainders:
                     self._refused[key] = remainder  # a full disk gets room again
             return
         with self._lock:
-            self._remainders[key] = remainder
-        remainder.delivery.start()
+            closed = self._stop.is_set()
+            if not closed:
+                self._remainders[key] = remainder
+        if closed:
+            remainder.delivery.stop()  # nobody else would
+        else:
+            remainder.delivery.start()
 
     def _watch(self) -> None:
         for check in itertools.count(1):
@@ -249,18 +255,28 @@ class Remainders:
                     shutil.rmtree(one.info.directory, ignore_errors=True)
 
     def _keep_budget(self) -> None:
-        places = [(place.stat().st_mtime, place) for place in self._directory.iterdir() if place.is_dir()]
-        total = sum(map(_size, (place for _, place in places)))
-        for _, place in sorted(places):
-            if total <= self._max_bytes:
-                return
-            total -= _size(place)
-            self.release(place.name)
-            lines = _held_at(place)
-            log.error("%d lines of removed container %s are dropped: over %d bytes wait for their sinks",
-                      lines, place.name[:12], self._max_bytes)  # fmt: skip
-            self._dropped.write((self._dropped.values or (0,))[0] + lines)
-            shutil.rmtree(place, ignore_errors=True)
+        with self._budget_lock:  # two that drop the same would count it twice
+            places = self._places()
+            total = sum(size for _, _, size in places)
+            for _, place, size in places:
+                if total <= self._max_bytes:
+                    return
+                total -= size
+                self.release(place.name)
+                lines = _held_at(place)
+                log.error("%d lines of removed container %s are dropped: over %d bytes wait for their sinks",
+                          lines, place.name[:12], self._max_bytes)  # fmt: skip
+                self._dropped.write((self._dropped.values or (0,))[0] + lines)
+                shutil.rmtree(place, ignore_errors=True)
+
+    def _places(self) -> list[tuple[float, Path, int]]:
+        """When each buried journal was last changed, the oldest first; where it is; its bytes."""
+        found = []
+        for place in self._directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it was delivered meanwhile
+                if place.is_dir():
+                    found.append((place.stat().st_mtime, place, directory_size(place)))
+        return sorted(found)
 
 
 def held_lines(directory: Path) -> int:
@@ -327,22 +343,19 @@ def _counters_at(directory: Path) -> Counters | None:
 
 def _lives(shim: socket.socket) -> bool:
     """Whether the other side of a connection is still there; what it says is passed over."""
-    while select.select([shim], [], [], 0)[0]:
-        try:
-            if not shim.recv(4096):
-                return False
-        except OSError:
-            return False
-    return True
+    try:
+        while shim.recv(4096, socket.MSG_DONTWAIT):  # select(2) takes no descriptor above 1023
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _stop_delivery(remainder: _Remainder) -> None:
     if remainder.delivery is not None:
         remainder.delivery.stop()
-
-
-def _size(place: Path) -> int:
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
 
 
 def _plain(info: Info) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import resource
+import shutil
 import socket
 import threading
 import time
@@ -191,6 +194,74 @@ def test_a_burial_neither_waits_for_a_slow_sink_nor_cuts_off_what_it_is_taking(
     until(lambda: not (remainders.directory / ID).exists())
     until(lambda: sink.lines() >= 50_010)
     assert sink.lines() == 50_010
+
+
+@pytest.fixture
+def shim() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection as an engine of a thousand containers has it, with a large descriptor, and the shim's end."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 4096), limits[1]))
+    low, end = socket.socketpair()
+    with low, end:
+        high = socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, 3000))
+        low.close()
+        high.setblocking(False)
+        with high:
+            yield high, end
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_burial_waits_for_a_shim_whose_connection_has_a_large_descriptor(
+    tmp_path: Path,
+    sink: Sink,
+    remainders: Remainders,
+    shim: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_BATCH_SECONDS", 1000.0)
+    connection, end = shim
+    sink.open()
+    remainders.start()
+    remainders.bury("gelf", ended(tmp_path / "c", sink), connection)
+    end.sendall(b'{"event":"passed over"}\n')
+    assert list(remainders._successors) == [ID]
+    assert not sink.taken
+    end.close()
+    until(lambda: sink.lines() == 10)
+    until(lambda: not (remainders.directory / ID).exists())
+
+
+def test_a_journal_that_is_delivered_while_the_budget_is_counted_keeps_nobody_from_removing_a_container(
+    tmp_path: Path, sink: Sink, remainders: Remainders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = remainders.directory / "cd"
+    delivered.mkdir()
+    (delivered / "remainder.json.new").write_bytes(b"{}")
+    real = Path.is_dir
+
+    def is_dir(path: Path) -> bool:
+        found = real(path)
+        if path == delivered:
+            shutil.rmtree(delivered)
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    remainders.bury("gelf", ended(tmp_path / "c", sink))
+    assert not delivered.exists()
+    assert held_lines(remainders.directory) == 10
+
+
+def test_nothing_is_begun_after_the_end(tmp_path: Path, sink: Sink, remainders: Remainders) -> None:
+    info = ended(tmp_path / "c", sink)
+    remainders.start()
+    remainders.close()
+    sink.open()
+    before = set(threading.enumerate())
+    remainders.take("gelf", info)
+    assert not remainders._remainders
+    begun = {thread for thread in threading.enumerate() if thread.name.startswith("delivery ")}
+    assert begun <= before
 
 
 @pytest.mark.parametrize("step", range(1, 5))
