@@ -70,6 +70,8 @@ def render_alike(records: memoryview, frame: Frame, first: int) -> tuple[memoryv
     shape = _shape(bytes(records[: ends[1] - ends[0] - 1]).decode("latin-1"))
     if shape is None or len(str(first)) != len(str(first + count - 1)):
         return None
+    if count * len(shape.stdout) > len(buffer):  # not all have attributes that are so long
+        return None
     joints = ends - (len(_BEFORE) - 1)
     if _words(buffer, len(_JOINT))[joints].tobytes() != _JOINT * len(joints):
         return None
@@ -77,6 +79,8 @@ def render_alike(records: memoryview, frame: Frame, first: int) -> tuple[memoryv
     if found is None:
         return None
     between, stderr = found
+    if (between <= ends[:-1]).any():  # of the record before
+        return None
     if b"\\" in octets[between - 1].tobytes():  # the characters \n look like the escape of a newline
         return None
     _words(buffer, len(shape.document))[between] = shape.document

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -146,6 +147,30 @@ def test_a_record_with_blanks_among_many(source, json_block, odd, place):
     expected.insert(place, "odd")
     assert [d["message"] for _, d in found] == expected
     assert found[place][1]["@timestamp"].startswith("2026-11-20T19:43:32.12345678")
+
+
+def test_a_record_too_short_for_a_time_of_its_own(source):
+    """The time before it lies where its own would, were it as long as Docker's longest."""
+    line = b'{"log":"line\\n","stream":"stdout","time":"2026-11-20T19:43:32Z"}\n'
+    data = line * 20 + b'{"log":"}\n' + line * 20
+    block = Block(data, Encoding.JSON_FILE, Stream.MIXED, 10**18, 10**18, 41)
+    found = [d for _, d in render(block, source(), first=100)]
+    assert [d["message"] for d in found] == ["line"] * 20 + ['{"log":"}'] + ["line"] * 20
+    assert found[20]["tags"] == ["unparsed"]
+
+
+def test_attributes_as_long_as_the_block_take_no_memory_for_each_record(source, json_block):
+    attributes = b'"attrs":{"a":"%b"},' % (b"y" * 60_000)
+    data = json_block([b"first\n"], attrs=attributes).data + json_block([b"x\n"] * 900).data
+    block = Block(data, Encoding.JSON_FILE, Stream.MIXED, 1, 1, 901)
+    tracemalloc.start()
+    try:
+        found = render(block, source(), first=1000)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [d["message"] for _, d in found] == ["first"] + ["x"] * 900
+    assert most < 30 << 20
 
 
 @pytest.mark.parametrize("first", [0, 80, 996, 999_900, 999_999_999])
