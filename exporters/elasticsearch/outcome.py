@@ -54,7 +54,7 @@ def classify(answer: bytes, documents: int) -> Outcome:
         items: list[Any] = orjson.loads(answer)["items"]
         results = [next(iter(item.values())) for item in items]
         statuses = [int(result["status"]) for result in results]
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UnexpectedAnswer(f"not an answer to a bulk request: {answer[:200]!r}") from error
     if len(items) != documents:
         raise UnexpectedAnswer(f"expected {documents} items in the answer, got {len(items)}")

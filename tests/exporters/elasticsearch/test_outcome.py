@@ -46,6 +46,7 @@ def test_reason_has_its_cause():
         b'{"errors":false,"items":[{}]}',
         b'{"errors":false,"items":[{"create":{}}]}',
         b'{"errors":false,"items":null}',
+        b'{"errors":false,"items":[{"create":{"status":"created"}},{"create":{"status":201}}]}',
         answer(201),
         answer(201, 201, 201),
     ],
