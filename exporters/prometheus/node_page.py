@@ -101,26 +101,25 @@ class _Family:
     def rows(self, series: Series) -> str:
         """Header and lines."""
         if series != self._series:
-            self._labels, self._series = None, series
             lines = self.lines
             lines.make_room(len(series))
             text = "".join([f"{lines[labels]}{value}\n" for labels, value in series])
-            self._text = lines.header + text
+            self._labels, self._series, self._text = None, series, lines.header + text
         return self._text
 
     def column(self, series: Column) -> str:
         """The same, with what was made the last time."""
         if series.labels is not self._labels:
-            self._labels, self._series = series.labels, None
             starts = map(self.lines.line, series.labels)
-            self._parts = [part for start in starts for part in (f"\n{start}", "")]
-            self._parts[0] = self.lines.header + self._parts[0][1:]
-            self._parts.append("\n")
+            parts = [part for start in starts for part in (f"\n{start}", "")]
+            parts[0] = self.lines.header + parts[0][1:]
+            parts.append("\n")
+            self._labels, self._series, self._parts, self._values = series.labels, None, parts, ()
         elif series.values == self._values:
             return self._text
-        self._values = series.values
         self._parts[1::2] = map(str, series.values)
         self._text = "".join(self._parts)
+        self._values = series.values
         return self._text
 
 

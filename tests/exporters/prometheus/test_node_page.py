@@ -138,3 +138,24 @@ def test_what_is_kept_of_a_family_is_never_older_than_its_series() -> None:
             f'node_network_mtu_bytes{{device="{name}"}} {value}' for (name,), value in read[0]
         ]
         del read[0]
+
+
+@pytest.mark.parametrize(
+    "bad", [[(("lo", "eth0"), 1)], Column([("lo", "eth0")], [1]), Column([("lo",)], [1, 2])]
+)
+def test_series_that_cannot_be_written_never_leave_the_text_of_those_before(bad: Series | Column) -> None:
+    good = Column([("lo",)], [1])
+    read: list[Series | Column] = [good]
+
+    class Groups(HostGroups):
+        def read(self, only: Collection[str] = ()) -> list[Collected]:
+            return [Collected("netdev", {"node_network_mtu_bytes": read[0]}, 0.0, True)]
+
+    page = NodePage(Groups(groups=[]))
+    whole = page.render(["node_network_mtu_bytes"])
+    read[0] = bad
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"zip|attempt to assign"):
+            page.render(["node_network_mtu_bytes"])
+    read[0] = good
+    assert page.render(["node_network_mtu_bytes"]) == whole
