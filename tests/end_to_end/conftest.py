@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 import uuid
@@ -73,10 +74,15 @@ class Running:
             )
         assert self.process.stdout is not None
         lines = []
-        while line := self.process.stdout.readline():
-            lines.append(line)
-            if line.lstrip().startswith("try "):
-                return "".join(lines)
+        patience = threading.Timer(150, self.process.send_signal, [signal.SIGINT])
+        patience.start()
+        try:
+            while line := self.process.stdout.readline():
+                lines.append(line)
+                if line.lstrip().startswith("try "):
+                    return "".join(lines)
+        finally:
+            patience.cancel()
         pytest.fail(f"taffrail up ended:\n{self.log.read_text()[-5000:]}")
 
     @property

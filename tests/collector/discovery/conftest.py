@@ -52,10 +52,9 @@ class Dockerd:
         self.process.wait(120)
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the docker command on it."""
-        return subprocess.run(
-            ["docker", "-H", f"unix://{self.socket}", *arguments], capture_output=True, text=True, check=check
-        )
+        """Run the docker command on it, for less time than a test has."""
+        command = ["docker", "-H", f"unix://{self.socket}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=250)
 
 
 @pytest.fixture(scope="session")

@@ -44,13 +44,22 @@ def test_every_line_once_through_rotation(dockerd: Any, intake: Any, options: tu
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
+    try:
+        written(dockerd, name, identity, writer, intake)
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def written(dockerd: Any, name: str, identity: str, writer: subprocess.Popen[bytes], intake: Any) -> None:
+    """Let it write, round for round, and look at what was read."""
     assert writer.stdin is not None
     eventually(lambda: dockerd.docker("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n")
     path = dockerd.docker("inspect", "-f", "{{.LogPath}}", name).stdout.strip()
     containers = Containers()
     containers.update(Container(identity, name, engine="docker", log=LogSource("json-file", path)))
     tails = Tails(containers, intake, Sources(containers, "host"))
-    thread = threading.Thread(target=tails.run_forever)
+    thread = threading.Thread(target=tails.run_forever, daemon=True)
     thread.start()
 
     def read(rounds: int) -> bool:
@@ -64,9 +73,8 @@ def test_every_line_once_through_rotation(dockerd: Any, intake: Any, options: tu
         eventually(lambda: read(ROUNDS))
     finally:
         tails.stop()
-        thread.join()
-        writer.kill()
-        writer.communicate()
+        thread.join(60)
+    assert not thread.is_alive()
     assert [int(message.split()[1]) for message in intake.messages()] == list(range(ROUNDS * LINES))
     assert tails.totals().rotations >= 5
     assert tails.totals().unverified_rotations == 0

@@ -106,9 +106,13 @@ def test_a_container_of_a_moment_is_known_with_its_exit_code_and_its_cpu(
             running = asyncio.create_task(
                 asyncio.to_thread(dockerd.docker, *options, "bb:1", "sh", "-c", burn, check=False)
             )
-            await follow.until(lambda: (found := follow.containers.get("brief")) and sampler.latest(found.id))
-            (tmp_path / "now").touch()
-            await running
+            try:
+                await follow.until(
+                    lambda: (found := follow.containers.get("brief")) and sampler.latest(found.id)
+                )
+            finally:
+                (tmp_path / "now").touch()
+                await running
             await follow.until(lambda: ("removed", "brief", "exited") in follow.heard)
             brief = follow.named("brief")
             assert (brief.exit_code, brief.state, brief.image) == (7, "exited", "bb:1")

@@ -138,14 +138,14 @@ def test_podmans_log_is_tailed(podman: Any, intake: Any) -> None:
     async def scenario() -> None:
         async with following() as follow:
             tails = Tails(follow.containers, intake, Sources(follow.containers, "host"))
-            thread = threading.Thread(target=tails.run_forever)
+            thread = threading.Thread(target=tails.run_forever, daemon=True)
             thread.start()
             try:
                 await asyncio.to_thread(podman.run, "talks", script)
                 await follow.until(lambda: tails.totals().lines >= 1001)
             finally:
                 tails.stop()
-                thread.join()
+                thread.join(60)
             await asyncio.to_thread(podman, "rm", "-f", "-t", "0", "talks")
 
     asyncio.run(scenario())
@@ -192,7 +192,7 @@ def test_podman_of_a_user_without_rights(intake: Any) -> None:
         async with following(below=f"/tf-{engine.root.name}") as follow:
             sampler = Sampler(follow.containers, interval=3600)
             tails = Tails(follow.containers, intake, Sources(follow.containers, "host"))
-            thread = threading.Thread(target=tails.run_forever)
+            thread = threading.Thread(target=tails.run_forever, daemon=True)
             thread.start()
             try:
                 burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo mine; sleep 1000"
@@ -215,7 +215,7 @@ def test_podman_of_a_user_without_rights(intake: Any) -> None:
                 await follow.until(lambda: ("removed", "mine", "exited") in follow.heard)
             finally:
                 tails.stop()
-                thread.join()
+                thread.join(60)
                 sampler.close()
 
     try:

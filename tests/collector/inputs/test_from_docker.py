@@ -84,9 +84,11 @@ def test_dockers_driver_and_ours_leave_the_same_records(
                 asyncio.to_thread(docker_engine.container, driver.name, options, SCRIPT, *more)
             )
             # Of what is left when a container ends Docker gives up after ten seconds; the open line it ends itself.
-            await until(lambda: counters.stored >= theirs - 1)
-            (tmp_path / "now").touch()
-            info = await running
+            try:
+                await until(lambda: counters.stored >= theirs - 1)
+            finally:
+                (tmp_path / "now").touch()
+                info = await running
             await until(lambda: counters.stored >= theirs)
             sink = driver.sink(info)
             assert sink is not None

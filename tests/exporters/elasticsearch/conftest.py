@@ -114,7 +114,7 @@ def exporting(tmp_path: Path, cursor: Any) -> Callable[..., Any]:
         defaults = {"backoff_seconds": 0.01, "longest_backoff_seconds": 0.05, "request_timeout_seconds": 20.0}
         config = ElasticsearchConfig((url,), tmp_path / "state", **{**defaults, **options})
         exporter = ElasticsearchExporter(config, over or cursor, "store")
-        thread = threading.Thread(target=exporter.run_forever)
+        thread = threading.Thread(target=exporter.run_forever, daemon=True)
         thread.start()
         try:
             yield exporter

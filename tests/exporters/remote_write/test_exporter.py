@@ -165,7 +165,9 @@ def test_a_receiver_that_hangs_or_is_away_keeps_the_samples(tmp_path: Path) -> N
         await sender.make_once()
         assert await sender.send_first(session)
         assert sender.failures == {"timeout": 1}
-        while await sender.send_first(session):
+        for _ in range(100):
+            if not await sender.send_first(session):
+                break
             assert sender.failures.keys() == {"timeout"}, "a busy machine may answer as late"
 
     away = against(tmp_path, test, timeout_seconds=0.2)

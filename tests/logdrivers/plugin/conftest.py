@@ -58,6 +58,7 @@ class Docker:
         return ["docker", "-H", f"unix://{self.root}/s", *words]
 
     def run(self, *words: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[bytes]:
+        more.setdefault("timeout", 250)  # less than a test has
         done = subprocess.run(self.command(*words), capture_output=True, check=False, **more)
         assert not check or done.returncode == 0, (words, done.stdout[-300:], done.stderr[-2000:])
         return done

@@ -163,6 +163,15 @@ class EngineProcess:
         """A CLI call that goes on beside the test."""
         return subprocess.Popen(["docker", "-H", self.url, *words], **options)
 
+    @contextlib.contextmanager
+    def beside(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A CLI call that goes on beside the test, its output a pipe; it ends with the ``with``, however that ends."""
+        with self.popen(*words, stdout=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def inspect(self, name: str, template: str) -> str:
         return self.docker("inspect", "-f", template, name).out.strip()
 
