@@ -64,7 +64,10 @@ def test_a_container_that_writes_ten_megabytes_into_its_layer(
     assert free is not None
     assert 0 < free < inodes
     watched.docker("exec", "layer", "rm", "/ten")
-    eventually(lambda: (value(watched, family, label) or 0) <= before + 16 * BLOCK, "the layer as it was")
+    eventually(
+        lambda: (found := value(watched, family, label)) is not None and found <= before + 16 * BLOCK,
+        "the layer as it was",
+    )
 
 
 def test_a_volume_has_its_name_and_is_not_in_the_layer(watched: Any, image: str, eventually: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,14 @@ def test_stats_have_the_fields_that_clients_read(client: docker.DockerClient) ->
     )
     assert 0 < cpu["system_cpu_usage"] - before["system_cpu_usage"] <= host_ended - host_started + 100 * MS
     assert 0 < cpu["online_cpus"] <= (os.cpu_count() or 1)
+    # And what was between two readings of ours is between the engine's around them.
+    started, host_started = own_cpu_ns(container), all_cpu_ns()
+    while own_cpu_ns(container) < started + 2000 * MS:
+        time.sleep(0.1)
+    used, host_used = own_cpu_ns(container) - started, all_cpu_ns() - host_started
+    later = container.stats(stream=False)["cpu_stats"]
+    assert later["cpu_usage"]["total_usage"] - cpu["cpu_usage"]["total_usage"] >= used - 10 * MS
+    assert later["system_cpu_usage"] - cpu["system_cpu_usage"] >= host_used - 100 * MS
     assert stats["memory_stats"]["limit"] == 100 << 20
     assert 0 < stats["memory_stats"]["usage"] < 100 << 20
     assert stats["pids_stats"]["current"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 
 from engine_process import IMAGE, EngineProcess, Events, until
@@ -24,18 +23,17 @@ def percent(row: dict[str, str]) -> float:
 
 def working(engine: EngineProcess, name: str) -> dict[str, str] | None:
     row = stats(engine, name)
-    return row if percent(row) else None
+    return row if 0 < percent(row) < 75 else None
 
 
 def test_a_busy_container_shows_its_share_and_its_limit(engine: EngineProcess, names: Names) -> None:
     name = names()
     burn = ("sh", "-c", "while true; do :; done")
     engine.docker("run", "-d", "--name", name, "-m", "200m", "--cpus", "0.5", IMAGE, *burn)
+    # How much of its half it gets is for the machine to say; that it is no more, in a second without delay.
     row = until(lambda: working(engine, name), "its CPU time")
     assert row["Name"] == name
     assert row["MemUsage"].endswith("/ 200MiB")
-    # How much of its half it gets is for the machine to say.
-    assert 0 < percent(row) <= 100 * (os.cpu_count() or 1)
     assert row["PIDs"] == "1"
 
 
