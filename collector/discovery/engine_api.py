@@ -77,6 +77,7 @@ class EngineDiscovery:
         self._proc = proc
         self._max_wait = max_wait
         self._newest_ns = 0
+        self._newest: Event | None = None
         self._down_told = False
         self._mine: set[str] = set()  # ids this socket has told of
         self._former: dict[str, Container] = {}  # runs whose end is still to be told, beside the next one
@@ -191,9 +192,10 @@ class EngineDiscovery:
             self.failures["event"] = self.failures.get("event", 0) + 1
             logger.warning("cannot read an event of %s at %s: %s", self.engine, self.socket, error)
             return
-        if event is None:
+        if event is None or event == self._newest:  # ``since`` brings the last one again
             return
-        self._newest_ns = max(self._newest_ns, event.time_ns)
+        if event.time_ns >= self._newest_ns:
+            self._newest, self._newest_ns = event, event.time_ns
         self.events += 1
         if event.action in ("destroy", "remove"):
             self._gone(event.container_id)

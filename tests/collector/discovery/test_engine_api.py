@@ -321,6 +321,30 @@ def test_an_end_before_its_own_start_is_that_runs() -> None:
     asyncio.run(scenario())
 
 
+def test_the_last_event_that_is_told_again_after_a_break_is_no_other_end() -> None:
+    """``since`` brings it, and by then the container is in its next run."""
+    state = {"Status": "running", "Running": True, "Pid": 99_999_999, "StartedAt": "1970-01-01T00:00:30Z"}
+    following_run = {"Id": "5" * 64, "Name": "/web", "State": state}
+    died = event("die", 12, exitCode="137")
+    told = [event("start", 10.1), died, died, event("die", 32, exitCode="3"), event("destroy", 33)]
+
+    async def scenario() -> None:
+        async with pretended(inspect={"5" * 64: following_run}, events=told) as socket:
+            containers = Containers()
+            ends: list[Container] = []
+            containers.subscribe(lambda _, one: ends.append(one) if one.state == "exited" else None)
+            discovery = EngineDiscovery(socket, containers)
+            task = asyncio.create_task(discovery.run())
+            async with asyncio.timeout(200):
+                while not ends or containers.all():
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert [one.exit_code for one in ends if one.finished_ns == 12 * 10**9] == [137]
+
+    asyncio.run(scenario())
+
+
 def test_an_engine_that_hangs_up_is_followed_again() -> None:
     async def scenario() -> None:
         async with pretended(inspect={}, hang_up=True) as socket, following(socket) as follow:
