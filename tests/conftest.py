@@ -19,7 +19,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 #: Seconds for a test in a virtual machine, which has to boot: its CPU is emulated, and this one may be busy.
-_EMULATED = 1800
+_EMULATED = 900
 
 
 def _load(path: str) -> ModuleType:

@@ -21,7 +21,7 @@ from guest_kernel import kernel, write_initrd
 from collector.container import Container
 from collector.roots import Roots
 
-_BOOT_SECONDS = 1200
+_BOOT_SECONDS = 400
 _POD = "0c1a5f6e_5b1c_4d5e_9d3e_6f2f3a1b7c11"
 
 IDS = {"burner": "a1" * 32, "holder": "b2" * 32, "victim": "c3" * 32, "writer": "d4" * 32}
