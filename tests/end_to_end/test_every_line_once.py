@@ -43,7 +43,7 @@ def index() -> str:
     return f"logs-taffrail-{uuid.uuid4().hex[:8]}"
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_every_line_is_once_everywhere(taffrail, eventually, elasticsearch, index: str, image: str) -> None:
     taffrail.settings += [f"elasticsearch.hosts={elasticsearch.url}", f"elasticsearch.data_stream={index}"]
     # Whom the kernel kills on this host meanwhile, for other tests, is a line that belongs to no container.
@@ -76,7 +76,7 @@ def test_every_line_is_once_everywhere(taffrail, eventually, elasticsearch, inde
         eventually(lambda driver=driver: all_stored(driver), f"{driver}: all lines in the store", 300)
         assert stored[driver] == wanted, f"{driver}: the store"
 
-    eventually(lambda: elasticsearch.count(index) >= len(drivers) * LINES, "all lines in Elasticsearch", 600)
+    eventually(lambda: elasticsearch.count(index) >= len(drivers) * LINES, "all lines in Elasticsearch", 400)
     found = {driver: Counter[int]() for driver in drivers}
     for document in all_documents(elasticsearch, index):
         found[document["container"]["name"].removeprefix("w-")].update(numbers(document["message"]))

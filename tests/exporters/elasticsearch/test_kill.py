@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ import pytest
 from logdrivers.codecs import json_file as codec
 
 #: A server starts within some minutes on a busy machine, in one test twice.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(900)
 
 WORKER = Path(__file__).with_name("tail_to_elasticsearch.py")
 ROOT = Path(__file__).parents[3]
+#: Seconds a worker has to deliver everything, a start of the server among them.
+LIFE = 400.0
 
 
 @pytest.fixture
@@ -70,6 +73,7 @@ class Worker:
     def __init__(self, root: Path, url: str, stream: str) -> None:
         self._command = [sys.executable, str(WORKER), str(root), url, stream]
         self._process: subprocess.Popen[str] | None = None
+        self._end: threading.Timer | None = None
         self.duplicates = 0
 
     def start(self) -> None:
@@ -80,17 +84,22 @@ class Worker:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        self._end = threading.Timer(LIFE, self._process.kill)
+        self._end.daemon = True
+        self._end.start()
 
     def report(self) -> tuple[int, int, int]:
         """The next report: delivered, tailed, lag."""
         assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the process ended by itself"
+        assert line, f"the process ended by itself, or was not done in {LIFE:.0f} s"
         delivered, tailed, lag, self.duplicates = map(int, line.split())
         return delivered, tailed, lag
 
     def kill(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
         if self._process is not None:
             self._process.kill()
             self._process.wait()

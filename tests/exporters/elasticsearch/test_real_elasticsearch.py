@@ -12,7 +12,7 @@ from exporters.elasticsearch.config import ElasticsearchConfig
 from exporters.elasticsearch.outcome import FILTER_PATH
 
 #: The server starts within some minutes on a busy machine.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

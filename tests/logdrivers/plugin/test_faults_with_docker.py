@@ -87,7 +87,7 @@ def log_size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 def test_a_plugin_killed_over_and_over_keeps_every_line_of_every_sink(
     plugin: Plugin, sinks: dict[str, Counting]
 ) -> None:
