@@ -13,8 +13,9 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
@@ -29,11 +30,15 @@ __all__ = ["BUDGET", "DEFAULT_MAX_BYTES", "Removals", "RemovedLines", "removed_l
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 #: Bytes that directories of containers which no longer log may take together.
 DEFAULT_MAX_BYTES = 4 << 30
 #: The cause under which lines are counted that the limit took before their sink had them.
 BUDGET = "budget"
 _TOTALS = "removed.json"
+_LEAVING = "leaving"
+_READS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Removals:
         """``forget`` is told of each container whose directory is gone, before another may take its name."""
         self._forget = forget
         self._state = state
-        self._leaving = state / "leaving"
+        self._leaving = state / _LEAVING
         self._max_bytes = max_bytes
 
     def start(self) -> None:
@@ -116,17 +121,15 @@ class Removals:
         """Count a directory that is on its way out, once, and delete it."""
         totals, last = _load(self._state / _TOTALS)
         if last != directory.name:
-            counters = with_dropped(counters or Counters(), directory / "log")
-            dropped = Counter(counters.dropped) + Counter({BUDGET: counters.held})
-            totals += RemovedLines(counters.written, counters.delivered, 0, dropped)
-            _save(self._state / _TOTALS, totals, directory.name)
+            _save(self._state / _TOTALS, totals + _leaving(directory, counters), directory.name)
         shutil.rmtree(directory)
 
 
 def removed_lines(plugins: Path) -> RemovedLines:
     """The lines of all removed containers of all plugins; ``plugins`` holds a directory for each.
 
-    A file that cannot be read is logged and passed over.
+    One that is being removed meanwhile is counted all the time, and once. A file that cannot be read is logged and
+    passed over.
     """
     found = RemovedLines()
     for state in sorted(plugins.iterdir()) if plugins.is_dir() else ():
@@ -135,17 +138,35 @@ def removed_lines(plugins: Path) -> RemovedLines:
 
 
 def _each(state: Path) -> Iterator[RemovedLines]:
-    yield _try(lambda: _load(state / _TOTALS)[0], state / _TOTALS)
-    for mark in state.glob(f"containers/*/{REMOVED_MARK}"):
-        yield _try(lambda mark=mark: _waiting(mark.parent), mark.parent)  # type: ignore[misc]
+    for _ in range(_READS):
+        totals, last = counted = _try(lambda: _load(state / _TOTALS), (RemovedLines(), ""), state / _TOTALS)
+        # By name: one may be on its way from the first place to the second, and from there into the totals.
+        waiting = {
+            mark.parent.name: _try(partial(_waiting, mark.parent), RemovedLines(), mark.parent)
+            for mark in state.glob(f"containers/*/{REMOVED_MARK}")
+        }
+        for directory in state.glob(f"{_LEAVING}/*"):
+            counters = _try(partial(_counters_in, directory), None, directory)
+            waiting[directory.name] = _leaving(directory, counters)
+        if _try(lambda: _load(state / _TOTALS), (RemovedLines(), ""), state / _TOTALS) == counted:
+            break
+    yield totals
+    yield from (lines for name, lines in waiting.items() if name != last)
 
 
-def _try(read: Callable[[], RemovedLines], what: Path) -> RemovedLines:
+def _try(read: Callable[[], _T], otherwise: _T, what: Path) -> _T:
     try:
         return read()
     except (OSError, ValueError) as error:
         log.warning("read how many lines of removed containers %s counts: %s", what, error)
-        return RemovedLines()
+        return otherwise
+
+
+def _leaving(directory: Path, counters: Counters | None) -> RemovedLines:
+    """What a directory that is on its way out has counted: nothing of it is held any more."""
+    counters = with_dropped(counters or Counters(), directory / "log")
+    dropped = Counter(counters.dropped) + Counter({BUDGET: counters.held})
+    return RemovedLines(counters.written, counters.delivered, 0, dropped)
 
 
 def _waiting(directory: Path) -> RemovedLines:

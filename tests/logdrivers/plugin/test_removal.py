@@ -194,7 +194,7 @@ def test_a_removal_that_was_killed_is_finished_and_counted_once(
         patch.setattr(f"logdrivers.plugin.removal.{'shutil.rmtree' if counted else '_save'}", killed)
         plugin.service.keep_limit()
     assert plugin.there() == ""
-    assert removed_lines(plugin.root / "plugin").dropped == ({"budget": 20} if counted else {})
+    assert removed_lines(plugin.root / "plugin") == RemovedLines(20, 0, 0, {"budget": 20})
     plugin.restart()
     plugin.restart()
     assert removed_lines(plugin.root / "plugin") == RemovedLines(20, 0, 0, {"budget": 20})
