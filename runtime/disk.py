@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.images.image import Image
     from runtime.volume import Volume
 
-__all__ = ["directory_size", "disk_usage"]
+__all__ = ["directory_size", "disk_usage", "image_summary"]
 
 
 def directory_size(path: Path) -> int:
@@ -42,14 +42,15 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
     layers = {layer.diff_id: layer.size_bytes for image in images for layer in image.layers}
     return {
         "LayersSize": sum(layers.values()),
-        "Images": [_of_image(image, users[image.id]) for image in images],
+        "Images": [image_summary(image, users[image.id], shared_size=0) for image in images],
         "Containers": [_of_container(engine, container) for container in containers],
         "Volumes": [_of_volume(engine, volume) for volume in engine.volumes.list()],
         "BuildCache": [],
     }
 
 
-def _of_image(image: Image, containers: int) -> dict[str, Any]:
+def image_summary(image: Image, containers: int, *, shared_size: int) -> dict[str, Any]:
+    """An image in ``docker system df`` and ``docker images``; sizes in bytes, -1 where nobody counted."""
     return {
         "Id": image.id,
         "ParentId": "",
@@ -57,7 +58,7 @@ def _of_image(image: Image, containers: int) -> dict[str, Any]:
         "RepoDigests": [],
         "Created": image.created_ns // 1_000_000_000,
         "Size": image.size_bytes,
-        "SharedSize": 0,
+        "SharedSize": shared_size,
         "Labels": image.config.get("Labels"),
         "Containers": containers,
     }

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from runtime.api.routing import Call, Routes, Version, json_response
+from runtime.disk import image_summary
 from runtime.errors import BadRequest, EngineError, NotFound
 from runtime.images.archive import load_archive
 from runtime.images.image import Image
@@ -153,17 +154,7 @@ def _matches(tag: str, pattern: str) -> bool:
 
 
 def _summary(image: Image, containers: int, version: Version) -> dict[str, Any]:
-    body = {
-        "Id": image.id,
-        "ParentId": "",
-        "RepoTags": list(image.repo_tags),
-        "RepoDigests": [],
-        "Created": image.created_ns // 1_000_000_000,
-        "Size": image.size_bytes,
-        "SharedSize": -1,
-        "Labels": image.config.get("Labels"),
-        "Containers": containers,
-    }
+    body = image_summary(image, containers, shared_size=-1)
     if version < (1, 44):
         body["VirtualSize"] = image.size_bytes
     return body
