@@ -38,6 +38,7 @@ DEFAULT_MAX_BYTES = 4 << 30
 BUDGET = "budget"
 _TOTALS = "removed.json"
 _LEAVING = "leaving"
+#: How often a reader looks until nothing was removed while it did.
 _READS = 5
 
 
@@ -138,8 +139,10 @@ def removed_lines(plugins: Path) -> RemovedLines:
 
 
 def _each(state: Path) -> Iterator[RemovedLines]:
+    path = state / _TOTALS
+    read_totals = partial(_try, partial(_load, path), (RemovedLines(), ""), path)
     for _ in range(_READS):
-        totals, last = counted = _try(lambda: _load(state / _TOTALS), (RemovedLines(), ""), state / _TOTALS)
+        totals, last = counted = read_totals()
         # By name: one may be on its way from the first place to the second, and from there into the totals.
         waiting = {
             mark.parent.name: _try(partial(_waiting, mark.parent), RemovedLines(), mark.parent)
@@ -148,7 +151,7 @@ def _each(state: Path) -> Iterator[RemovedLines]:
         for directory in state.glob(f"{_LEAVING}/*"):
             counters = _try(partial(_counters_in, directory), None, directory)
             waiting[directory.name] = _leaving(directory, counters)
-        if _try(lambda: _load(state / _TOTALS), (RemovedLines(), ""), state / _TOTALS) == counted:
+        if read_totals() == counted:
             break
     yield totals
     yield from (lines for name, lines in waiting.items() if name != last)
