@@ -6,13 +6,11 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from logdrivers.block import Block, Encoding, Partial, Stream
-from logdrivers.codecs import json_file
+from logdrivers.block import Partial, Stream
 from logdrivers.driver import Info
 from logdrivers.plugin.frames import encode
 from logdrivers.plugin.source_intake import SourceFiles, SourceIntake
@@ -20,6 +18,7 @@ from logdrivers.registry import get
 from logdrivers.source.options import parse_source
 from logdrivers.source.rate_limit import SOURCE_STATE_NAME, Dropped, read_dropped
 from logdrivers.statefile import StateFile
+from tests.logdrivers.source.copier_case import record_texts
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 PIECE = 16384
@@ -75,7 +74,7 @@ class Container:
         assert reader is not None
         found = [
             text
-            for of, text in _texts(e.block for e in reader.read(reader.first(), 1 << 28).entries)
+            for of, text in record_texts(e.block for e in reader.read(reader.first(), 1 << 28).entries)
             if of is stream
         ]
         reader.close()
@@ -87,18 +86,6 @@ class Container:
 
 
 REAL_WRITE = os.write
-
-
-def _texts(blocks: Iterator[Block]) -> Iterator[tuple[Stream, bytes]]:
-    for block in blocks:
-        if block.encoding is Encoding.JSON_FILE:
-            yield from ((record.stream, record.log) for record in json_file.decode(block.data))
-        elif block.partial is not None:
-            yield block.stream, block.data + (b"\n" if block.partial.last else b"")
-        elif block.encoding is Encoding.MESSAGE:
-            yield block.stream, block.data
-        else:
-            yield from ((block.stream, line + b"\n") for line in block.data.split(b"\n")[:-1])
 
 
 @pytest.fixture(params=["json-file", "gelf"])

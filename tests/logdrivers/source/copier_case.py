@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from logdrivers.block import Block, Encoding, Stream
@@ -86,18 +86,7 @@ class Case:
 
     def texts(self, stream: Stream) -> list[bytes]:
         """What each record of a stream says."""
-        return [text for of, text in self._texts() if of is stream]
-
-    def _texts(self) -> Iterator[tuple[Stream, bytes]]:
-        for block in self.blocks():
-            if block.encoding is Encoding.JSON_FILE:
-                yield from ((record.stream, record.log) for record in json_file.decode(block.data))
-            elif block.partial is not None:
-                yield block.stream, block.data + (b"\n" if block.partial.last else b"")
-            elif block.encoding is Encoding.MESSAGE:
-                yield block.stream, block.data
-            else:
-                yield from ((block.stream, line + b"\n") for line in block.data.split(b"\n")[:-1])
+        return [text for of, text in record_texts(self.blocks()) if of is stream]
 
     def check(self) -> Dropped:
         """Everything is accounted for; what was dropped."""
@@ -122,3 +111,16 @@ class Case:
 
 def a_case(tmp_path: Path, options: dict[str, str], driver: str = "fluentd") -> Case:
     return Case(tmp_path, driver, options)
+
+
+def record_texts(blocks: Iterable[Block]) -> Iterator[tuple[Stream, bytes]]:
+    """The stream of each record of blocks, and what it says."""
+    for block in blocks:
+        if block.encoding is Encoding.JSON_FILE:
+            yield from ((record.stream, record.log) for record in json_file.decode(block.data))
+        elif block.partial is not None:
+            yield block.stream, block.data + (b"\n" if block.partial.last else b"")
+        elif block.encoding is Encoding.MESSAGE:
+            yield block.stream, block.data
+        else:
+            yield from ((block.stream, line + b"\n") for line in block.data.split(b"\n")[:-1])
